@@ -1,0 +1,1 @@
+"""artifactfs: versioned artifacts that any tool can read as plain directories."""

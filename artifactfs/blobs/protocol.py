@@ -1,0 +1,86 @@
+"""The protocol of a place that keeps immutable named bytes, and how such names are made.
+
+An implementation keeps *objects*: a large blob, a pack of small blobs, a journal record. It knows nothing of digests
+or catalogs. All implementations pass the suite in tests/contracts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from ..errors import InvalidError
+
+_OBJECT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}(/[a-z0-9][a-z0-9._-]{0,127}){0,3}\Z")
+
+
+class ObjectInfo(NamedTuple):
+    """A stored object: its name and its size in bytes."""
+
+    name: str
+    size: int
+
+
+class Blobs(Protocol):
+    """A place of immutable objects.
+
+    Every call may be repeated after a failure. Errors: MissingBlobError where an object is not there, DamageError
+    where it is shorter than what is asked, NotAllowedError, NoSpaceError, UnavailableError (repeat later),
+    StoreError for the rest. Calls are safe from any thread.
+    """
+
+    def publish(self, name: str, source: str) -> None:
+        """Make the local file `source` the object `name`; the file is consumed (moved or removed).
+
+        Durable when it returns. An object of that name and the same size is left as it is, as names are digests;
+        one of another size raises DamageError. Never visible in part.
+        """
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store `data` as the object `name`, as `publish` does."""
+
+    def sync(self) -> None:
+        """Make every `publish` and `put` of before, whose directory entries may be pending, durable."""
+
+    def size(self, name: str) -> int:
+        """The object's size in bytes."""
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes at `offset`; fewer are never returned (DamageError)."""
+
+    def local_file(self, name: str) -> str | None:
+        """The path of a local file that holds exactly the object's bytes, or None where there is none.
+
+        The file must not be changed. It is not checked that it exists.
+        """
+
+    def delete(self, name: str) -> None:
+        """Remove the object; one that is not there is no error."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """The objects whose name starts with the folder `prefix` ("blobs", "packs", "journal"), in no order."""
+
+
+def check_object_name(name: str) -> str:
+    """Return `name` if it may name an object (relative, lower case, at most four levels). Raises InvalidError."""
+    if not _OBJECT_NAME.match(name):
+        raise InvalidError(f"object name {name!r} is not allowed")
+    return name
+
+
+def blob_object(digest: bytes, generation: int = 0) -> str:
+    """The object name of a large blob: `blobs/ab/abcd...`, with `.N` behind it when it came back after deletion."""
+    text = digest.hex()
+    return f"blobs/{text[:2]}/{text}" + (f".{generation}" if generation else "")
+
+
+def pack_object(digest: bytes) -> str:
+    """The object name of a pack, from the digest of its index: `packs/ab/abcd....pack`."""
+    text = digest.hex()
+    return f"packs/{text[:2]}/{text}.pack"
+
+
+def journal_object(change_id: int) -> str:
+    """The object name of a journal record: `journal/000012/000012345678.json`, a thousand to a folder."""
+    return f"journal/{change_id // 1000:09d}/{change_id:012d}.json"

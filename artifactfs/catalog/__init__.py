@@ -1,0 +1,1 @@
+"""The catalog: collections, versions, aliases, links, runs, and where blobs lie, in SQL."""

@@ -1,0 +1,186 @@
+"""The protocol of a catalog: what the store asks of it, and what each call promises.
+
+Every method is one transaction. All implementations pass the suite in tests/contracts. Errors, besides those named:
+UnavailableError (locked or out of reach, nothing was changed, repeat later), ReadOnlyStoreError, NoSpaceError,
+SchemaError, StoreError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ..records import (
+    Alias,
+    Change,
+    Collection,
+    Commit,
+    Location,
+    LogSession,
+    Member,
+    Membership,
+    Namespace,
+    PinAnswer,
+    Run,
+    Use,
+    Version,
+)
+
+
+class Catalog(Protocol):
+    """What is known of artifacts, but for their bytes."""
+
+    # -- the store itself
+
+    def store_id(self) -> str:
+        """A uuid (hex) made with the store."""
+
+    def close(self) -> None:
+        """Release connections."""
+
+    def last_change(self) -> int:
+        """The id of the newest change; it grows with every commit, so it tells that something moved. Cheap."""
+
+    # -- browsing: lists are sorted by name, versions by number
+
+    def entities(self) -> list[Namespace]: ...
+
+    def projects(self, entity_id: int) -> list[Namespace]: ...
+
+    def types(self, project_id: int) -> list[Namespace]:
+        """The types that have a collection in the project. A type's id is unique over all projects."""
+
+    def collections(self, project_id: int) -> list[Collection]: ...
+
+    def collections_of_type(self, type_id: int) -> list[Collection]: ...
+
+    def entity(self, name: str) -> Namespace:
+        """Raises NotFoundError; its message names a near match (`did you mean`), as that of the next two."""
+
+    def project(self, entity: str, name: str) -> Namespace:
+        """Raises NotFoundError."""
+
+    def collection(self, entity: str, project: str, name: str) -> Collection:
+        """Raises NotFoundError."""
+
+    def version(self, version_id: int) -> Version:
+        """The version of that id, deleted ones too. Raises NotFoundError."""
+
+    def linked(self, link_id: int) -> Membership:
+        """The membership that a link makes. Raises NotFoundError."""
+
+    def members(self, collection_id: int) -> list[Member]:
+        """The versions shown in a collection, by number; deleted ones are left out."""
+
+    def aliases(self, collection_id: int) -> list[Alias]: ...
+
+    def memberships(self, collection_id: int) -> list[Membership]:
+        """`members` in full."""
+
+    def membership(self, collection_id: int, version: str) -> Membership:
+        """The version that `vN` or an alias names. Raises NotFoundError that says what there is instead."""
+
+    def memberships_of(self, version_id: int) -> list[Membership]:
+        """Every collection that shows the version: its sequence first, then portfolios by path."""
+
+    # -- where blobs lie
+
+    def locate(self, digests: Sequence[bytes]) -> dict[bytes, Location]:
+        """The location of each digest whose blob is live; the others are left out."""
+
+    # -- logging
+
+    def begin_session(self, session: LogSession) -> None: ...
+
+    def renew_session(self, session_id: str, lease_until: int) -> None:
+        """Raises SessionLostError when the session is gone."""
+
+    def end_session(self, session_id: str) -> None:
+        """Drop the session and its pins; harmless when it is gone."""
+
+    def sessions(self) -> list[LogSession]: ...
+
+    def pin(self, session_id: str, sizes: Mapping[bytes, int]) -> PinAnswer:
+        """Pin digests for the session and say which are there already.
+
+        A live blob is reused (its recorded size must be the one given unless that is -1, else DamageError); a
+        condemned one is made live again; for every other one the generation to upload it under is given: 0, or one
+        more than that of its last deletion. Raises SessionLostError.
+        """
+
+    def committed(self, log_id: str) -> Membership | None:
+        """The version that was committed under the log id, if any: a commit whose answer was lost is found here."""
+
+    def commit(self, commit: Commit) -> tuple[Membership, bool]:
+        """Write a version: the one commit point of logging.
+
+        In one transaction: the session is alive; `stored` blobs and `packs` are recorded as live (a digest that
+        another session recorded meanwhile keeps the other's location); every pinned digest is live (SessionLostError
+        otherwise); entity, project, type and collection are made when missing (TypeConflictError for another type,
+        ConflictError for a portfolio); the number is one more than the highest ever used in the collection; `latest`
+        and `aliases` move to it; the run's output edge is written; the pins are dropped with the session.
+
+        Returns the membership and whether a new version was made. With the digest and digest algorithm of the
+        current `latest`, or a `log_id` that was committed before, no version is made, but aliases and the edge are.
+        """
+
+    # -- changes after logging
+
+    def set_aliases(self, collection_id: int, number: int, add: Sequence[str], remove: Sequence[str]) -> Membership:
+        """Add or move aliases to a version, take others off it (only where they point to it).
+
+        Raises NotFoundError for an unknown number.
+        """
+
+    def remove_alias(self, collection_id: int, alias: str) -> Membership:
+        """Take an alias off whatever it points to; the membership as it is afterwards. Raises NotFoundError."""
+
+    def link(
+        self, version_id: int, entity: str, project: str, portfolio: str, aliases: Sequence[str]
+    ) -> tuple[Membership, bool]:
+        """Show a version in a portfolio, made when missing with the version's type; `latest` and aliases move there.
+
+        A version already linked keeps its number. Raises TypeConflictError, ConflictError (a sequence has the name).
+        """
+
+    def unlink(self, link_id: int) -> None:
+        """Take a link and the aliases on it away; `latest` falls to the highest that remains."""
+
+    def describe(
+        self,
+        version_id: int,
+        *,
+        description: str | None,
+        metadata: Mapping[str, Any],
+    ) -> None:
+        """Replace a version's description and metadata."""
+
+    # -- runs and lineage
+
+    def start_run(self, run: Run) -> Run:
+        """Record a run (entity and project made when missing). The same id again returns what is recorded."""
+
+    def finish_run(self, run_id: str, state: str) -> None: ...
+
+    def run(self, run_id: str) -> Run:
+        """Raises NotFoundError."""
+
+    def runs(self, entity: str | None = None, project: str | None = None) -> list[Run]:
+        """Newest first."""
+
+    def use(self, run_id: str, version_id: int, use_as: str | None) -> None:
+        """Record that a run used a version; again is harmless."""
+
+    def uses(self, *, run_id: str | None = None, version_id: int | None = None) -> list[Use]:
+        """Input edges of a run, or of a version, oldest first."""
+
+    def outputs(self, *, run_id: str | None = None, version_id: int | None = None) -> list[Use]:
+        """Output edges: versions a run logged, or the runs that logged a version (again, when it was a no-op)."""
+
+    # -- the journal
+
+    def unjournaled(self) -> list[Change]:
+        """Changes that are not known to lie beside the blobs yet, oldest first."""
+
+    def journaled(self, change_id: int) -> None:
+        """Note that every change up to this one lies beside the blobs. May be deferred to the next transaction."""
