@@ -1,0 +1,1 @@
+"""The command line: words in, a store called, text or JSON out."""
