@@ -171,6 +171,9 @@ class Catalog(Protocol):
     def use(self, run_id: str, version_id: int, use_as: str | None) -> None:
         """Record that a run used a version; again is harmless."""
 
+    def record_output(self, run_id: str, version_id: int) -> None:
+        """Record that a run logged a version that was there already; again is harmless."""
+
     def uses(self, *, run_id: str | None = None, version_id: int | None = None) -> list[Use]:
         """Input edges of a run, or of a version, oldest first."""
 

@@ -1,0 +1,255 @@
+"""Draft: the contents of an artifact while it is being filled.
+
+Owns the adding and removing of files, their conflicts, and the staging of their bytes. A store makes a version of a
+draft; `Artifact` is its face to the user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any, Literal, Protocol
+
+from .copying import Hashed, copy_and_hash, hash_bytes
+from .digest import DigestAlgorithm, written
+from .errors import InvalidError, InvalidNameError, PathConflictError, PathNotFoundError, SourceError
+from .manifest import Entry, Manifest
+from .metadata import checked_metadata
+from .names import check_name, normalise_entry_path, shown
+from .records import INHERIT_TTL
+from .sources import Symlinks, open_source, walk
+from .staging import Staging, check_unchanged
+
+Policy = Literal["mutable", "immutable"]
+
+
+class Progress(Protocol):
+    """Who is told how far a long piece of work has come. Calls come from one thread at a time."""
+
+    def start(self, what: str, files: int | None, bytes_: int | None) -> None:
+        """Work begins; totals are None while they are not known."""
+
+    def advance(self, files: int, bytes_: int) -> None:
+        """So many more files and bytes are done."""
+
+    def done(self) -> None:
+        """Work ended, well or not."""
+
+
+class Draft:
+    """What a store makes a version of: a name, a type, a manifest, and the bytes behind it.
+
+    `originals` maps blobs that were added as immutable to the files that hold them. `staging_root` tells where a
+    staging directory may be made. Names and metadata are checked here: InvalidNameError, InvalidMetadataError,
+    TypeError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type: str,
+        algorithm: DigestAlgorithm,
+        staging_root: Callable[[], str],
+        *,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        self.name = check_name("artifact", name)
+        self.type = check_name("type", type)
+        if type == "job" or type.startswith("wandb-"):
+            raise InvalidNameError(f"type {shown(type)} is reserved; choose another")
+        self.manifest = Manifest(algorithm)
+        self.description = checked_description(description)
+        self.metadata = checked_metadata(metadata)
+        self.tags = tags
+        self.ttl: int | None = INHERIT_TTL
+        self.originals: dict[bytes, str] = {}
+        self.added: dict[str, str] = {}
+        self._staging_root = staging_root
+        self._staging: Staging | None = None
+
+    def staging(self) -> Staging:
+        """The draft's own staging directory, made at its first use."""
+        if self._staging is None:
+            self._staging = Staging(self._staging_root())
+        return self._staging
+
+    def keep_in(self, staging: Staging) -> None:
+        """Stage in a directory that outlives this process, from now on. Nothing may be staged yet."""
+        self._staging = staging
+
+    def close(self) -> None:
+        """Remove what was staged."""
+        if self._staging is not None:
+            self._staging.close()
+            self._staging = None
+
+    def add_file(
+        self,
+        local_path: str | os.PathLike[str],
+        name: str | None = None,
+        is_tmp: bool = False,
+        skip_cache: bool = False,
+        policy: Policy = "mutable",
+        overwrite: bool = False,
+        *,
+        symlinks: Symlinks = "follow",
+        progress: Progress | None = None,
+    ) -> Entry:
+        """Add one file under `name` (default: its basename) and return its entry.
+
+        With policy "mutable" the draft takes its own copy now; with "immutable" the file is hashed now and copied when
+        it is logged. `is_tmp` names it by the first 20 hex characters of its digest, its suffixes kept. The same path
+        with the same bytes is fine; with others PathConflictError unless `overwrite`. Raises SourceError,
+        SourceMissingError, NotAllowedError, SourceChangedError, InvalidPathError, NoSpaceError.
+        """
+        check_policy(policy)
+        given = os.fsdecode(os.fspath(local_path))
+        path = normalise_entry_path(os.path.basename(given) if name is None else name)
+        source = open_source(given, follow=symlinks == "follow")
+        try:
+            taken = self._take(source, given, policy, progress)
+        finally:
+            os.close(source)
+        if is_tmp:
+            folder, slash, base = path.rpartition("/")
+            _, dot, suffixes = base.partition(".")
+            path = normalise_entry_path(folder + slash + taken[0].shown.hex()[:20] + dot + suffixes)
+        return self._put(path, taken, os.path.abspath(given), policy=policy, skip_cache=skip_cache, overwrite=overwrite)
+
+    def add_dir(
+        self,
+        local_path: str | os.PathLike[str],
+        name: str | None = None,
+        skip_cache: bool = False,
+        policy: Policy = "mutable",
+        merge: bool = True,
+        *,
+        symlinks: Symlinks = "follow",
+        progress: Progress | None = None,
+    ) -> None:
+        """Add all files below a directory, below `name` where one is given. Empty directories leave nothing.
+
+        All or nothing: an error leaves the draft as it was. `merge=False` replaces what has the same path; with True
+        the same path with other bytes is PathConflictError. Links: "follow", "skip", or "error". Raises as `add_file`.
+        """
+        check_policy(policy)
+        root = os.path.abspath(os.fsdecode(os.fspath(local_path)))
+        prefix = normalise_entry_path(name) + "/" if name else ""
+        if not os.path.isdir(root):
+            os.close(open_source(root, follow=True))  # says what is wrong, unless it is a file
+            raise SourceError(f"{shown(root)} is not a directory; add it with add_file")
+        before, manifest, added, originals = self.manifest, self.manifest.copy(), dict(self.added), self.originals
+        self.manifest, self.originals = manifest, dict(originals)
+        try:
+            for found in walk(root, symlinks):
+                local_path = f"{root}/{found.path}"
+                source = open_source(found.name, directory=found.directory, follow=found.follow, shown_as=local_path)
+                try:
+                    taken = self._take(source, local_path, policy, progress)
+                finally:
+                    os.close(source)
+                path = normalise_entry_path(prefix + found.path) if prefix else found.path
+                self._put(path, taken, local_path, policy=policy, skip_cache=skip_cache, overwrite=not merge)
+        except BaseException:
+            self.manifest, self.originals, self.added = before, originals, added
+            raise
+
+    @contextlib.contextmanager
+    def new_file(self, name: str, mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
+        """A new file of the draft, open for writing; added when the block ends, forgotten when it raises.
+
+        `mode` is "w", "wb", "x" or "xb". Raises PathConflictError when the path is taken, InvalidPathError.
+        """
+        path = normalise_entry_path(name)
+        if mode not in ("w", "wb", "x", "xb", "wt", "xt"):
+            raise InvalidError(f"mode {mode!r} does not write a new file; use w or wb")
+        if path in self.manifest:
+            raise PathConflictError(f"{shown(path)} is in the artifact already")
+        if self.manifest.is_directory(path):
+            raise PathConflictError(f"{shown(path)} is a directory of this artifact; it cannot be a file too")
+        descriptor, temporary = tempfile.mkstemp(dir=self.staging().directory, suffix=".new")
+        try:
+            with open(descriptor, mode.replace("x", "w"), encoding=encoding) as file:
+                yield file
+            self.add_file(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+    def remove(self, item: str | os.PathLike[str] | Entry) -> None:
+        """Take out a file, or a directory and all in it. Raises PathNotFoundError (a FileNotFoundError)."""
+        given = item.path if isinstance(item, Entry) else os.fsdecode(os.fspath(item))
+        path = normalise_entry_path(given)
+        if path in self.manifest:
+            self.manifest.remove(path)
+        elif self.manifest.is_directory(path):
+            for entry in self.manifest.get_entries_in_directory(path):
+                self.manifest.remove(entry.path)
+        else:
+            raise PathNotFoundError(f"no file or directory {shown(given)} in the artifact")
+
+    def _take(self, source: int, path: str, policy: Policy, progress: Progress | None) -> tuple[Hashed, bool]:
+        algorithm = self.manifest.algorithm
+        on_bytes = None if progress is None else lambda count: progress.advance(0, count)
+        if policy == "mutable":
+            taken = self.staging().take_file(source, path, algorithm, on_bytes)
+        else:
+            before = os.fstat(source)
+            hashed = copy_and_hash(source, None, before.st_size, algorithm, on_bytes=on_bytes)
+            check_unchanged(before, source, hashed.size, path)
+            if hashed.block_list is not None:
+                self.staging().take_bytes(hashed.block_list)
+            taken = hashed, bool(before.st_mode & 0o111)
+        if progress is not None:
+            progress.advance(1, 0)
+        return taken
+
+    def _put(
+        self,
+        path: str,
+        taken: tuple[Hashed, bool],
+        local_path: str,
+        *,
+        policy: Policy,
+        skip_cache: bool,
+        overwrite: bool,
+    ) -> Entry:
+        """Enter what was taken from `local_path` into the manifest."""
+        hashed, executable = taken
+        algorithm = self.manifest.algorithm
+        entry = Entry(
+            path,
+            written(algorithm, hashed.shown),
+            hashed.size,
+            extra={"alg": "XXH128"} if algorithm is DigestAlgorithm.XXH128 else None,
+            local_path=local_path,
+            skip_cache=skip_cache,
+            blob=hashed.blob,
+            blocks=None if hashed.block_list is None else hash_bytes(hashed.block_list).blob,
+            executable=executable,
+        )
+        present = self.manifest.get_entry_by_path(path)
+        if present is not None and not overwrite and (present.ref is not None or present.digest != entry.digest):
+            raise PathConflictError(f"{shown(path)} is in the artifact already, with other bytes")
+        self.manifest.add(entry)
+        self.added[local_path] = path
+        if policy == "immutable":
+            self.originals.setdefault(hashed.blob, local_path)
+        return entry
+
+
+def check_policy(policy: str) -> None:
+    """Raise InvalidError unless `policy` is "mutable" or "immutable"."""
+    if policy not in ("mutable", "immutable"):
+        raise InvalidError(f"policy {policy!r} is unknown; use 'mutable' or 'immutable'")
+
+
+def checked_description(value: str | None) -> str | None:
+    """Return `value` if it may be a description. Raises TypeError."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"description must be a string, not {type(value).__name__}")
+    return value

@@ -1,0 +1,298 @@
+"""Staging: private directories where a draft's bytes are copied and hashed before a store publishes them.
+
+Small blobs go into a pack as they come, large ones into files of their own. A staging directory belongs to the
+process that holds the lock beside it; when that process is gone, whoever comes next may sweep it away.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from .blobs.durable import storage_error
+from .blobs.packs import PACK_LIMIT, SMALL, PackWriter, SealedPack, reopen_pack
+from .copying import CHUNK, Hashed, OnBytes, copy_and_hash, hash_bytes, write_all
+from .digest import DigestAlgorithm
+from .errors import DamageError, SourceChangedError, UnavailableError
+from .names import shown
+
+_LOCK_SUFFIX = ".lock"
+
+
+class StagedFile(NamedTuple):
+    """A large blob that lies in a file of the staging directory."""
+
+    path: str
+    size: int
+
+
+class Staging:
+    """Bytes on their way into a store. Safe from several threads; belongs to one process."""
+
+    def __init__(self, root: str, *, keep: str | None = None) -> None:
+        """Make a staging directory below `root`, which is made when missing.
+
+        With `keep` the directory has that name, holds what was staged in it before, and stays when it is closed; it is
+        UnavailableError when another process has it. Raises NotAllowedError, ReadOnlyStoreError or NoSpaceError when
+        it cannot be made.
+        """
+        self.id = keep if keep is not None else uuid.uuid4().hex
+        self.directory = os.path.join(root, self.id)
+        self._keeps = keep is not None
+        self.packs: list[SealedPack] = []
+        self.files: dict[bytes, StagedFile] = {}
+        self._writer: PackWriter | None = None
+        self._packed: set[bytes] = set()
+        self._count = 0
+        self._guard = threading.RLock()
+        try:
+            os.makedirs(root, mode=0o700, exist_ok=True)
+            self._lock = _locked(self.directory + _LOCK_SUFFIX, wait=not self._keeps)
+            os.makedirs(self.directory, mode=0o700, exist_ok=self._keeps)
+        except BlockingIOError:
+            raise UnavailableError(
+                f"another process is at work in {self.directory}; try again when it is done"
+            ) from None
+        except OSError as error:
+            raise storage_error(error, root) from None
+        if self._keeps:
+            self._find_again()
+
+    def __contains__(self, blob: bytes) -> bool:
+        return blob in self._packed or blob in self.files
+
+    def take_bytes(self, data: bytes, algorithm: DigestAlgorithm = DigestAlgorithm.BLAKE3) -> Hashed:
+        """Stage bytes from memory, with their block list where they have one."""
+        hashed = hash_bytes(data, algorithm)
+        self.hold(hashed.blob, data)
+        if hashed.block_list is not None:
+            self.take_bytes(hashed.block_list)
+        return hashed
+
+    def hold(self, blob: bytes, data: bytes) -> None:
+        """Stage bytes whose digest is known to be `blob`."""
+        with self._guard:
+            if blob in self:
+                return
+            try:
+                if len(data) < SMALL:
+                    self._pack(blob, data)
+                else:
+                    path = self._fresh_path("blob")
+                    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                    try:
+                        write_all(descriptor, data)
+                    finally:
+                        os.close(descriptor)
+                    self._settle(path, blob, len(data))
+            except OSError as error:
+                raise storage_error(error, self.directory) from None
+
+    def take_file(
+        self, source: int, path: str, algorithm: DigestAlgorithm, on_bytes: OnBytes | None = None
+    ) -> tuple[Hashed, bool]:
+        """Stage a copy of the open file `source` (`path` is for messages); the digests, and its executable bit.
+
+        Raises SourceChangedError when the file changes meanwhile.
+        """
+        before = os.fstat(source)
+        if before.st_size < SMALL:
+            data = os.read(source, SMALL + 1)
+            if len(data) != before.st_size and len(data) < SMALL:
+                data += os.read(source, SMALL)
+            hashed = hash_bytes(data, algorithm)
+            check_unchanged(before, source, len(data), path)
+            self.hold(hashed.blob, data)
+            if on_bytes is not None:
+                on_bytes(len(data))
+        else:
+            hashed = self._copy(source, before.st_size, algorithm, on_bytes, path, before)
+        return hashed, bool(before.st_mode & 0o111)
+
+    def seal(self) -> None:
+        """Close the pack that is being filled; `packs` and `files` then hold everything."""
+        with self._guard:
+            if self._writer is not None and self._writer.count:
+                try:
+                    self.packs.append(self._writer.finish())
+                except OSError as error:
+                    raise storage_error(error, self.directory) from None
+            self._writer = None
+
+    def close(self) -> None:
+        """Remove the directory with all that is in it. Harmless when called again."""
+        with self._guard:
+            if self._lock < 0:
+                return
+            if self._keeps:
+                self.seal()
+            else:
+                self._remove()
+            os.close(self._lock)
+            self._lock = -1
+
+    def discard(self) -> None:
+        """Close, and remove what is to be kept otherwise."""
+        with self._guard:
+            self._keeps = False
+            self.close()
+
+    def _remove(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+        _unlink_quietly(self.directory + _LOCK_SUFFIX)
+
+    def _find_again(self) -> None:
+        """Take up what an earlier process staged here; what it did not finish is removed."""
+        for entry in os.scandir(self.directory):
+            stem, _, kind = entry.name.partition(".")
+            if kind == "blob" and len(stem) == 64:
+                self.files[bytes.fromhex(stem)] = StagedFile(entry.path, entry.stat().st_size)
+            elif kind == "pack":
+                try:
+                    self.packs.append(reopen_pack(entry.path))
+                except DamageError:
+                    _unlink_quietly(entry.path)
+            elif kind in ("blob", "new"):
+                _unlink_quietly(entry.path)
+        self._packed = {blob for pack in self.packs for blob in pack.blobs}
+        self._count = max((int(os.path.basename(pack.path)[:8]) for pack in self.packs), default=0)
+
+    def _settle(self, path: str, blob: bytes, size: int) -> None:
+        """Give a staged file the name of what it holds, so that it can be found again."""
+        settled = os.path.join(self.directory, blob.hex() + ".blob")
+        os.rename(path, settled)
+        self.files[blob] = StagedFile(settled, size)
+
+    def _copy(
+        self,
+        source: int,
+        size: int,
+        algorithm: DigestAlgorithm,
+        on_bytes: OnBytes | None,
+        path: str,
+        before: os.stat_result,
+    ) -> Hashed:
+        with self._guard:
+            target_path = self._fresh_path("blob")
+        try:
+            target = os.open(target_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise storage_error(error, self.directory) from None
+        try:
+            hashed = _cloned(source, target, size, algorithm, on_bytes) or copy_and_hash(
+                source, target, size, algorithm, on_bytes=on_bytes
+            )
+            check_unchanged(before, source, hashed.size, path)
+        except OSError as error:
+            _unlink_quietly(target_path)
+            raise storage_error(error, self.directory) from None
+        except BaseException:
+            _unlink_quietly(target_path)
+            raise
+        finally:
+            os.close(target)
+        with self._guard:
+            if hashed.blob in self:
+                _unlink_quietly(target_path)
+            else:
+                self._settle(target_path, hashed.blob, size)
+        if hashed.block_list is not None:
+            self.take_bytes(hashed.block_list)
+        return hashed
+
+    def _pack(self, blob: bytes, data: bytes) -> None:
+        writer = self._writer
+        if writer is None or writer.size + len(data) > PACK_LIMIT:
+            self.seal()
+            writer = self._writer = PackWriter(self._fresh_path("pack"))
+        writer.append(blob, data)
+        self._packed.add(blob)
+
+    def _fresh_path(self, kind: str) -> str:
+        self._count += 1
+        return os.path.join(self.directory, f"{self._count:08d}.{kind}")
+
+
+def check_unchanged(before: os.stat_result, source: int, size: int, path: str) -> None:
+    """Raise SourceChangedError unless the open file is still as `before` and `size` bytes of it were read."""
+    after = os.fstat(source)
+    if size != before.st_size or after.st_size != size or after.st_mtime_ns != before.st_mtime_ns:
+        raise SourceChangedError(f"{shown(path)} changed while it was read; log it when nothing writes to it")
+
+
+def sweep(root: str, removed: Callable[[str], None] | None = None) -> None:
+    """Remove the staging directories below `root` whose owner is gone; `removed` is told the id of each."""
+    for name in _entries(root):
+        staging_id = name.removesuffix(_LOCK_SUFFIX)
+        directory = os.path.join(root, staging_id)
+        lock_path = directory + _LOCK_SUFFIX
+        if not name.endswith(_LOCK_SUFFIX) and os.path.lexists(lock_path):
+            continue  # its lock file comes up in this loop too
+        try:
+            lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            continue  # another user's, or gone
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(lock_path) and os.path.samestat(os.fstat(lock), os.stat(lock_path)):
+                shutil.rmtree(directory, ignore_errors=True)
+                os.unlink(lock_path)
+                if removed is not None:
+                    removed(staging_id)
+        except OSError:
+            continue  # its owner lives, or somebody else sweeps it
+        finally:
+            os.close(lock)
+
+
+def _entries(root: str) -> Iterator[str]:
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return
+    yield from names
+
+
+def _locked(path: str, wait: bool) -> int:
+    """Make a lock file and hold it. A sweeper may take the file away in between; then it is made anew."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(lock), os.stat(path)):
+                return lock
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+
+
+_FICLONE = 0x40049409
+
+
+def _cloned(source: int, target: int, size: int, algorithm: DigestAlgorithm, on_bytes: OnBytes | None) -> Hashed | None:
+    """Clone the file where the file system can share extents, and hash the clone; None where it cannot."""
+    if size < CHUNK:
+        return None
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        return None
+    return copy_and_hash(target, None, size, algorithm, on_bytes=on_bytes)
+
+
+def _unlink_quietly(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

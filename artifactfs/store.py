@@ -1,0 +1,530 @@
+"""Store: the facade over a catalog and its blobs. Everything above (runs, mount, CLI) goes through it.
+
+Owns the order of the steps that make a version (the commit protocol) and the journal beside the blobs. It decides
+nothing about SQL, files or buckets: those are the catalog's and the blobs'.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import orjson
+import zstandard
+
+from . import staging as staging_areas
+from .blobs.packs import PackWriter, SealedPack
+from .blobs.protocol import Blobs, blob_object, journal_object
+from .catalog.protocol import Catalog
+from .copying import copy_and_hash
+from .digest import blob_digest
+from .draft import Draft, Progress
+from .errors import (
+    DamageError,
+    MissingBlobError,
+    NotFoundError,
+    ReadOnlyStoreError,
+    SourceChangedError,
+    TypeConflictError,
+    UnavailableError,
+)
+from .manifest import Entry, Manifest
+from .names import LATEST, VersionName, check_alias, check_name, parse_version_name, shown, version_number
+from .reader import OpenBlob, Reader
+from .records import (
+    Change,
+    Collection,
+    Commit,
+    Location,
+    LogSession,
+    Membership,
+    PackRecord,
+    PinAnswer,
+    Run,
+    StoredBlob,
+    Version,
+)
+from .sources import open_source
+from .staging import Staging
+from .treeindex import TreeIndex, build
+
+LEASE = 1800 * 10**9
+"""Nanoseconds that a log session is believed alive without a sign of life, where its process cannot be seen."""
+
+_MANIFEST_LEVEL = 3
+_MANIFEST_LIMIT = 4 << 30
+_OPEN_TREES = 64
+_PUBLISHERS = 8
+
+
+class Store:
+    """One place that holds artifacts. Safe from several threads."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        blobs: Blobs,
+        location: str,
+        staging_root: str,
+        trees_root: str,
+        writable: bool = True,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.catalog = catalog
+        self.blobs = blobs
+        self.location = location
+        self.writable = writable
+        self.staging_root = staging_root
+        self.reader = Reader(blobs, catalog.locate)
+        self._trees_root = os.path.join(trees_root, catalog.store_id())
+        self._clock = clock
+        self._trees: OrderedDict[bytes, TreeIndex] = OrderedDict()
+        self._trees_guard = threading.Lock()
+
+    def close(self) -> None:
+        """Release connections and mappings."""
+        with self._trees_guard:
+            self._trees.clear()
+        self.catalog.close()
+
+    # -- finding
+
+    def collection(self, name: str | VersionName, *, entity: str, project: str) -> Collection:
+        """The collection of that name; `entity` and `project` fill in what the name leaves out.
+
+        Raises InvalidNameError, NotFoundError.
+        """
+        parsed = name if isinstance(name, VersionName) else parse_version_name(name)
+        return self.catalog.collection(
+            parsed.entity if parsed.entity is not None else entity,
+            parsed.project if parsed.project is not None else project,
+            parsed.collection,
+        )
+
+    def resolve(self, name: str | VersionName, *, entity: str, project: str, type: str | None = None) -> Membership:
+        """The version that a name means; `latest` where it names none.
+
+        Raises InvalidNameError, NotFoundError, and TypeConflictError when the collection has another type.
+        """
+        parsed = name if isinstance(name, VersionName) else parse_version_name(name)
+        collection = self.collection(parsed, entity=entity, project=project)
+        if type is not None and collection.type != type:
+            raise TypeConflictError(f"{collection.path} has the type {collection.type!r}, not {type!r}")
+        return self.catalog.membership(collection.id, parsed.version if parsed.version is not None else LATEST)
+
+    # -- reading
+
+    def manifest_of(self, version: Version) -> Manifest:
+        """The manifest of a version. Raises DamageError, MissingBlobError, InvalidManifestError."""
+        return Manifest.from_bytes(self.manifest_bytes(version))
+
+    def manifest_bytes(self, version: Version) -> bytes:
+        """The canonical bytes of a version's manifest. Raises DamageError, MissingBlobError."""
+        location = self.catalog.locate([version.manifest]).get(version.manifest)
+        if location is None:
+            raise MissingBlobError(f"the manifest of {version.qualified_name} is missing; verify the store")
+        packed = self.reader.read_all(version.manifest, location.length, location)
+        try:
+            if not 0 <= zstandard.frame_content_size(packed) <= _MANIFEST_LIMIT:
+                raise DamageError(f"the manifest of {version.qualified_name} is of no plausible size")
+            return zstandard.ZstdDecompressor().decompress(packed)
+        except zstandard.ZstdError:
+            raise DamageError(f"the manifest of {version.qualified_name} cannot be unpacked") from None
+
+    def tree_of(self, version: Version) -> TreeIndex:
+        """The mapped tree of a version, built when it is missing or wrong. Raises as `manifest_of`."""
+        with self._trees_guard:
+            tree = self._trees.get(version.manifest)
+            if tree is not None:
+                self._trees.move_to_end(version.manifest)
+                return tree
+        tree = self._open_tree(version)
+        with self._trees_guard:
+            self._trees[version.manifest] = tree
+            while len(self._trees) > _OPEN_TREES:
+                self._trees.popitem(last=False)
+        return tree
+
+    def _open_tree(self, version: Version) -> TreeIndex:
+        path = os.path.join(self._trees_root, version.manifest.hex() + ".tree")
+        try:
+            return TreeIndex.open(path, version.manifest)
+        except (DamageError, FileNotFoundError):
+            pass
+        manifest = self.manifest_of(version)
+        os.makedirs(self._trees_root, mode=0o700, exist_ok=True)
+        build(path, manifest, version.manifest, self.catalog.locate(list(manifest.blobs())))
+        return TreeIndex.open(path, version.manifest)
+
+    def open_entry(self, entry: Entry, hint: Location | None = None) -> OpenBlob:
+        """The bytes of an entry, open for ranged reads. Raises MissingBlobError, DamageError."""
+        if entry.blob is None:
+            raise MissingBlobError(f"{shown(entry.path)} is a reference; its bytes are not in the store")
+        return self.reader.open(entry.blob, entry.size or 0, hint, blocks=entry.blocks)
+
+    def read_entry(self, entry: Entry, hint: Location | None = None) -> bytes:
+        """All bytes of an entry, checked against its digest. Raises MissingBlobError, DamageError."""
+        if entry.blob is None:
+            raise MissingBlobError(f"{shown(entry.path)} is a reference; its bytes are not in the store")
+        return self.reader.read_all(entry.blob, entry.size or 0, hint)
+
+    def locate(self, digests: Sequence[bytes]) -> Mapping[bytes, Location]:
+        """Where live blobs lie; see Catalog.locate."""
+        return self.catalog.locate(digests)
+
+    def verify_stored(self, version: Version, progress: Progress | None = None) -> list[str]:
+        """Read every stored byte of a version and check it; the paths whose bytes are damaged or missing, sorted."""
+        manifest = self.manifest_of(version)
+        locations = self.catalog.locate(list(manifest.blobs()))
+        verdicts: dict[bytes, bool] = {}
+        damaged = []
+        for entry in manifest.in_order():
+            if entry.blob is None:
+                continue
+            if entry.blob not in verdicts:
+                verdicts[entry.blob] = self._is_sound(entry.blob, entry.size or 0, locations.get(entry.blob))
+            if not verdicts[entry.blob]:
+                damaged.append(entry.path)
+            if progress is not None:
+                progress.advance(1, entry.size or 0)
+        return damaged
+
+    def _is_sound(self, blob: bytes, size: int, location: Location | None) -> bool:
+        if location is None or location.length != size:
+            return False
+        try:
+            path = self.blobs.local_file(location.name) if location.name.startswith("blobs/") else None
+            if path is None:
+                return blob_digest(self.blobs.read(location.name, location.offset, size)) == blob
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                hashed = copy_and_hash(descriptor, None, size, blocks=False)
+            finally:
+                os.close(descriptor)
+            return hashed.blob == blob and hashed.size == size
+        except (DamageError, OSError):
+            return False
+
+    # -- logging
+
+    def new_staging(self) -> Staging:
+        """A staging directory on the store's own file system. Raises ReadOnlyStoreError, NoSpaceError."""
+        self._check_writable()
+        return Staging(self.staging_root)
+
+    def log(
+        self,
+        draft: Draft,
+        *,
+        entity: str,
+        project: str,
+        aliases: Sequence[str] = (),
+        run_id: str | None = None,
+        log_id: str | None = None,
+    ) -> tuple[Membership, bool]:
+        """Make a version of a draft; the membership in its sequence, and whether a version was made.
+
+        With the contents of the current `latest` nothing is made; aliases move all the same. The same `log_id` again
+        returns the version that it made. Nothing of the draft is visible before the catalog's commit, and everything
+        is durable when this returns. Raises what the catalog and blobs raise, SourceChangedError when a file added
+        with policy "immutable" is no longer what it was.
+        """
+        self._check_writable()
+        check_name("entity", entity)
+        check_name("project", project)
+        aliases = tuple(dict.fromkeys(check_alias(alias) for alias in aliases if alias != LATEST))
+        digest = draft.manifest.digest()
+        known = self._unchanged(draft, digest, entity, project, log_id)
+        if known is not None:
+            return self.log_again(known, aliases, run_id), False
+        self._sweep()
+        session = self._begin_session()
+        try:
+            commit = self._published(draft, digest, session, entity, project, aliases, run_id, log_id)
+            answer = self.catalog.commit(commit)
+        except BaseException:
+            self._end_session(session)
+            raise
+        self._write_journal()
+        return answer
+
+    def _unchanged(self, draft: Draft, digest: str, entity: str, project: str, log_id: str | None) -> Membership | None:
+        """The current latest when the draft holds the same, or what `log_id` made before."""
+        if log_id is not None and (done := self.catalog.committed(log_id)) is not None:
+            return done
+        try:
+            collection = self.catalog.collection(entity, project, draft.name)
+            latest = self.catalog.membership(collection.id, LATEST)
+        except NotFoundError:
+            return None
+        if collection.type != draft.type or collection.kind != "sequence":
+            return None  # the commit says what is wrong
+        version = latest.version
+        if version.digest_algorithm == draft.manifest.algorithm.value:
+            return latest if version.digest == digest else None
+        # Another algorithm on the same bytes is no new version: compare what the entries really are.
+        if version.file_count != len(draft.manifest):
+            return None
+        difference = self.manifest_of(version).difference(draft.manifest)
+        return None if any(difference) else latest
+
+    def _begin_session(self) -> LogSession:
+        session = LogSession(uuid.uuid4().hex, socket.gethostname(), boot_id(), os.getpid(), self._clock() + LEASE)
+        self.catalog.begin_session(session)
+        return session
+
+    def _end_session(self, session: LogSession) -> None:
+        try:
+            self.catalog.end_session(session.id)
+        except (UnavailableError, OSError):
+            pass  # its lease ends by itself, and the error on its way up matters more
+
+    def _published(
+        self,
+        draft: Draft,
+        digest: str,
+        session: LogSession,
+        entity: str,
+        project: str,
+        aliases: tuple[str, ...],
+        run_id: str | None,
+        log_id: str | None,
+    ) -> Commit:
+        """Pin and publish all that the draft needs; the commit that makes it a version."""
+        packed = zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(draft.manifest.to_bytes())
+        area = draft.staging()
+        manifest = area.take_bytes(packed)
+        needed = draft.manifest.blobs()
+        needed[manifest.blob] = len(packed)
+        area.seal()
+        pins = self.catalog.pin(session.id, needed)
+        self._stage_missing(draft, area, pins)
+        stored, packs = self._publish(area, pins)
+        self.blobs.sync()
+        self.catalog.renew_session(session.id, self._clock() + LEASE)
+        return Commit(
+            log_id=log_id or session.id,
+            session_id=session.id,
+            entity=entity,
+            project=project,
+            type=draft.type,
+            collection=draft.name,
+            digest=digest,
+            digest_algorithm=draft.manifest.algorithm.value,
+            manifest=manifest.blob,
+            size=draft.manifest.size,
+            file_count=len(draft.manifest),
+            description=draft.description,
+            metadata=draft.metadata,
+            aliases=aliases,
+            run_id=run_id,
+            stored=tuple(stored),
+            packs=tuple(packs),
+            pinned=len(needed),
+            ttl=draft.ttl,
+            tags=tuple(draft.tags),
+        )
+
+    def _stage_missing(self, draft: Draft, area: Staging, pins: PinAnswer) -> None:
+        """Stage what is needed and lies neither in the store nor in staging: files added as immutable."""
+        missing = [blob for blob in pins.upload if blob not in area]
+        if not missing:
+            return
+        for blob in missing:
+            path = draft.originals.get(blob)
+            if path is None:
+                raise MissingBlobError(f"the draft needs the blob {blob.hex()}, which is not in {self.location}")
+            source = open_source(path, follow=True)
+            try:
+                hashed, _ = area.take_file(source, path, draft.manifest.algorithm)
+            finally:
+                os.close(source)
+            if hashed.blob != blob:
+                raise SourceChangedError(f"{shown(path)} changed since it was added; add it again")
+        area.seal()
+
+    def _publish(self, area: Staging, pins: PinAnswer) -> tuple[list[StoredBlob], list[PackRecord]]:
+        stored: list[StoredBlob] = []
+        packs: list[PackRecord] = []
+        moves: list[tuple[str, str]] = []
+        for pack in area.packs:
+            wanted = pins.upload.keys() & pack.blobs.keys()
+            if not wanted:
+                continue
+            chosen = _repacked(pack, wanted) if _mostly_unwanted(pack, wanted) else pack
+            moves.append((chosen.name, chosen.path))
+            packs.append(PackRecord(chosen.name, chosen.size, len(chosen.blobs)))
+            for blob in wanted:
+                offset, length = chosen.blobs[blob]
+                stored.append(StoredBlob(blob, length, pins.upload[blob], Location(chosen.name, offset, length)))
+        for blob, file in area.files.items():
+            if blob in pins.upload:
+                generation = pins.upload[blob]
+                name = blob_object(blob, generation)
+                moves.append((name, file.path))
+                stored.append(StoredBlob(blob, file.size, generation, Location(name, 0, file.size)))
+        if len(moves) > 2:
+            with ThreadPoolExecutor(_PUBLISHERS, "artifactfs-publish") as pool:
+                list(pool.map(lambda move: self.blobs.publish(*move), moves))
+        else:
+            for move in moves:
+                self.blobs.publish(*move)
+        return stored, packs
+
+    def _sweep(self) -> None:
+        """Take away what dead loggers left: their staging directories and their sessions."""
+        staging_areas.sweep(self.staging_root)
+        host, boot, now = socket.gethostname(), boot_id(), self._clock()
+        for session in self.catalog.sessions():
+            here = session.host == host
+            gone = here and (session.boot_id != boot or not _is_alive(session.pid))
+            if gone or session.lease_until < now:
+                self.catalog.end_session(session.id)
+
+    # -- changing what was logged
+
+    def set_aliases(self, membership: Membership, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Membership:
+        """Add (or move here) and take off aliases of one version. Raises InvalidNameError, NotFoundError."""
+        self._check_writable()
+        added, removed = [check_alias(alias) for alias in add], [check_alias(alias) for alias in remove]
+        answer = self.catalog.set_aliases(membership.collection.id, membership.number, added, removed)
+        self._write_journal()
+        return answer
+
+    def remove_alias(self, collection: Collection, alias: str) -> Membership:
+        """Take an alias off; the membership it named, as it is now. Raises NotFoundError."""
+        self._check_writable()
+        if version_number(alias) is not None:
+            raise NotFoundError(f"{alias} is a version, not an alias; a version's number cannot be taken off")
+        answer = self.catalog.remove_alias(collection.id, check_alias(alias))
+        self._write_journal()
+        return answer
+
+    def link(
+        self, version: Version, entity: str, project: str, portfolio: str, aliases: Iterable[str] = ()
+    ) -> Membership:
+        """Show a version in a portfolio, made when missing. Raises TypeConflictError, ConflictError."""
+        self._check_writable()
+        for kind, name in (("entity", entity), ("project", project), ("collection", portfolio)):
+            check_name(kind, name)
+        checked = [check_alias(alias) for alias in aliases]
+        answer, _ = self.catalog.link(version.id, entity, project, portfolio, checked)
+        self._write_journal()
+        return answer
+
+    def unlink(self, membership: Membership) -> None:
+        """Take a link away. Raises NotFoundError for a version in its own sequence."""
+        self._check_writable()
+        if membership.link_id is None:
+            raise NotFoundError(f"{membership.qualified_name} is no link but the version itself; unlink a portfolio's")
+        self.catalog.unlink(membership.link_id)
+        self._write_journal()
+
+    def describe(self, version: Version, *, description: str | None, metadata: Mapping[str, Any]) -> None:
+        """Replace a version's description and metadata."""
+        self._check_writable()
+        self.catalog.describe(version.id, description=description, metadata=metadata)
+        self._write_journal()
+
+    # -- lineage
+
+    def start_run(self, run: Run) -> Run:
+        """Record a run; one of an id that is known is taken up again."""
+        self._check_writable()
+        begun = self.catalog.start_run(run)
+        self._write_journal()
+        return begun
+
+    def finish_run(self, run_id: str, state: str) -> None:
+        """Record a run's end: finished or failed."""
+        self._check_writable()
+        self.catalog.finish_run(run_id, state)
+        self._write_journal()
+
+    def use(self, run_id: str, version: Version, use_as: str | None) -> None:
+        """Record that a run used a version."""
+        self._check_writable()
+        self.catalog.use(run_id, version.id, use_as)
+        self._write_journal()
+
+    def log_again(self, membership: Membership, aliases: Sequence[str], run_id: str | None) -> Membership:
+        """Note that a run logged what is a version already; its aliases move."""
+        answer = self.set_aliases(membership, aliases)
+        if run_id is not None:
+            self.catalog.record_output(run_id, membership.version.id)
+            self._write_journal()
+        return answer
+
+    def users_of(self, version: Version) -> list[Run]:
+        """The runs that used a version, oldest first."""
+        return [use.run for use in self.catalog.uses(version_id=version.id)]
+
+    def logger_of(self, version: Version) -> Run | None:
+        """The run that made a version, if a run did."""
+        return None if version.run_id is None else self.catalog.run(version.run_id)
+
+    # -- the journal
+
+    def _write_journal(self) -> None:
+        """Lay every change that is not known to be there beside the blobs, those of crashed writers too."""
+        changes = self.catalog.unjournaled()
+        for change in changes:
+            self.blobs.put(journal_object(change.id), journal_record(self.catalog.store_id(), change))
+        if changes:
+            self.blobs.sync()
+            self.catalog.journaled(changes[-1].id)
+
+    def _check_writable(self) -> None:
+        if not self.writable:
+            raise ReadOnlyStoreError(f"the store {self.location} is read-only; nothing can be logged or changed here")
+
+
+def journal_record(store_id: str, change: Change) -> bytes:
+    """The self-checking bytes of a change: a JSON object, and the BLAKE3 of its canonical form."""
+    record = {"store": store_id, "change": change.id, "at": change.at, "kind": change.kind, "body": change.body}
+    body = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    return b'{"blake3":"' + blob_digest(body).hex().encode() + b'","record":' + body + b"}\n"
+
+
+def boot_id() -> str:
+    """What tells one start of this machine from another; empty where the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _mostly_unwanted(pack: SealedPack, wanted: Iterable[bytes]) -> bool:
+    wanted_bytes: int = sum(pack.blobs[blob][1] for blob in wanted)
+    return 2 * wanted_bytes < sum(length for _, length in pack.blobs.values())
+
+
+def _repacked(pack: SealedPack, wanted: Iterable[bytes]) -> SealedPack:
+    """A pack with only the wanted blobs of another, beside it."""
+    writer = PackWriter(pack.path + ".new")
+    descriptor = os.open(pack.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for offset, length, blob in sorted((*pack.blobs[blob], blob) for blob in wanted):
+            writer.append(blob, os.pread(descriptor, length, offset))
+    finally:
+        os.close(descriptor)
+    return writer.finish()
