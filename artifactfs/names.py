@@ -144,7 +144,9 @@ def normalise_entry_path(path: str) -> str:
 
 def shown(value: object) -> str:
     """`value` for a message: one line, no control characters, not endless."""
-    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    text = repr(value)
+    if not text.isprintable():  # that of a string is, other classes' need not be
+        text = ascii(text)
     return text if len(text) <= 120 else f"{text[:80]}...{text[-20:]}"
 
 

@@ -1,0 +1,62 @@
+"""What every test has: directories of its own, and no configuration of the person who runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "artifactfs", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("artifactfs")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home with fresh XDG directories, and no ARTIFACTFS_ variables."""
+    home = tmp_path_factory.mktemp("home")
+    for key in _variables():
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("HOME", str(home))
+    for kind, below in (
+        ("CONFIG", ".config"),
+        ("DATA", ".local/share"),
+        ("CACHE", ".cache"),
+        ("STATE", ".local/state"),
+    ):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / below))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
+    monkeypatch.setenv("LOGNAME", "mira")
+    return home
+
+
+def _variables() -> list[str]:
+    import os
+
+    return [key for key in os.environ if key.startswith("ARTIFACTFS_") and key != "ARTIFACTFS_TEST_VENVS"]
+
+
+class Golden:
+    """Frozen files in tests/golden; `--update-golden` writes them anew."""
+
+    def __init__(self, directory: Path, update: bool) -> None:
+        self.directory = directory
+        self.update = update
+
+    def check(self, name: str, data: bytes) -> None:
+        path = self.directory / name
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        assert path.read_bytes() == data, f"{path} differs; if that is meant, run with --update-golden"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(Path(__file__).parent / "golden", request.config.getoption("--update-golden"))
