@@ -9,6 +9,7 @@ BLAKE3 of its block list, when it is larger than one block) and `executable`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ _POLICY = "wandb-storage-policy-v1"
 _POLICY_CONFIG: dict[str, Any] = {"storageLayout": "V2"}
 _ALGORITHM_KEY = "digestAlgorithm"
 _KNOWN_KEYS = frozenset({"digest", "size", "ref", "extra", "birthArtifactID", "blob", "blocks", "executable"})
+_SIZE_LIMIT = 1 << 63
+# A digest is written on a line of its own text; a line break in it would be taken for another entry's.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _KNOWN_TOP_KEYS = frozenset({"version", "storagePolicy", "storagePolicyConfig", "contents", _ALGORITHM_KEY})
 
 
@@ -31,15 +35,15 @@ class Entry:
 
     `digest` is the text shown (see `digest.written`), `size` is bytes or None for a reference of unknown size, `blob`
     and `blocks` are 32-byte digests (None for references and in manifests that wandb wrote; `blocks` also for what
-    fits one block). `ref` is the URI of
-    a reference. `extra` and `unknown` are JSON objects; `unknown` holds the keys of other programs.
+    fits one block). `ref` is the URI of a reference. `extra` and `unknown` are JSON objects; `unknown` holds the keys
+    of other programs.
     """
 
     __slots__ = (
+        "_digest",
         "birth_artifact_id",
         "blob",
         "blocks",
-        "digest",
         "executable",
         "extra",
         "local_path",
@@ -67,7 +71,8 @@ class Entry:
         unknown: dict[str, Any] | None = None,
     ) -> None:
         self.path = path
-        self.digest = digest
+        # The text of the blob's digest is not kept beside it: it would be a quarter of all memory.
+        self._digest: str | bytes = blob if blob is not None and blob.hex() == digest else digest
         self.size = size
         self.ref = ref
         self.extra = extra
@@ -78,6 +83,11 @@ class Entry:
         self.blocks = blocks
         self.executable = executable
         self.unknown = unknown
+
+    @property
+    def digest(self) -> str:
+        """The digest as it is shown, by the manifest's algorithm; of a reference, what its handler makes of it."""
+        return self._digest if isinstance(self._digest, str) else self._digest.hex()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Entry):
@@ -103,7 +113,7 @@ class Entry:
             value["extra"] = self.extra
         if self.birth_artifact_id is not None:
             value["birthArtifactID"] = self.birth_artifact_id
-        if self.blob is not None and (len(self.digest) != 2 * DIGEST_SIZE or self.blob.hex() != self.digest):
+        if self.blob is not None and (self.blob is not self._digest or self.ref is not None):
             value["blob"] = self.blob.hex()
         if self.blocks is not None:
             value["blocks"] = self.blocks.hex()
@@ -118,42 +128,39 @@ class Entry:
         """The entry that `value` describes. Raises InvalidManifestError, InvalidPathError."""
         check_entry_path(path)
         try:
-            digest, size, ref = value["digest"], value.get("size"), value.get("ref")
-            extra, birth = value.get("extra"), value.get("birthArtifactID")
-            blob = blocks = None
-            if ref is None:
-                if "blob" in value or len(digest) == 2 * DIGEST_SIZE:
-                    blob = bytes.fromhex(value.get("blob", digest))
-                    if len(blob) != DIGEST_SIZE:
-                        raise ValueError
-                if type(size) is not int or size < 0:
-                    raise ValueError
-                if "blocks" in value:
-                    blocks = bytes.fromhex(value["blocks"])
-                    if len(blocks) != DIGEST_SIZE:
-                        raise ValueError
-            elif not isinstance(ref, str) or not (size is None or (type(size) is int and size >= 0)):
+            digest, size, ref, blob = value["digest"], value.get("size"), value.get("ref"), value.get("blob")
+            if not digest.isprintable() and _UNPRINTABLE.search(digest):
                 raise ValueError
-            if not (isinstance(digest, str) and isinstance(extra, dict | None) and isinstance(birth, str | None)):
+            if ref is None and blob is None and len(digest) == 2 * DIGEST_SIZE:
+                blob = digest
+            if (size is not None or ref is None) and not (type(size) is int and 0 <= size < _SIZE_LIMIT):
                 raise ValueError
-            executable = value.get("executable", False)
-            if executable not in (True, False):
-                raise ValueError
+            entry = cls(path, digest, size, blob=None if blob is None else _from_hex(blob))
+            if len(value) != 2 or size is None:
+                entry._take_rest(value)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InvalidManifestError(f"the manifest's entry {shown(path)} is malformed") from None
-        unknown = {k: v for k, v in value.items() if k not in _KNOWN_KEYS} if not value.keys() <= _KNOWN_KEYS else None
-        return cls(
-            path,
-            digest,
-            size,
-            ref,
-            extra,
-            birth,
-            blob=blob,
-            blocks=blocks,
-            executable=executable,
-            unknown=unknown,
-        )
+        return entry
+
+    def _take_rest(self, value: Mapping[str, Any]) -> None:
+        """Set what few entries have. Raises ValueError or TypeError."""
+        for key, item in value.items():
+            if key in ("digest", "size", "blob"):
+                continue
+            if key == "ref" and isinstance(item, str):
+                self.ref = item
+            elif key == "extra" and isinstance(item, dict):
+                self.extra = item
+            elif key == "birthArtifactID" and isinstance(item, str):
+                self.birth_artifact_id = item
+            elif key == "blocks":
+                self.blocks = _from_hex(item)
+            elif key == "executable" and isinstance(item, bool):
+                self.executable = item
+            elif key not in _KNOWN_KEYS:
+                self.unknown = {**(self.unknown or {}), key: item}
+            elif item is not None:
+                raise ValueError
 
 
 class Difference(NamedTuple):
@@ -258,31 +265,41 @@ class Manifest:
     def from_manifest_json(cls, value: Mapping[str, Any]) -> Manifest:
         """The manifest that a JSON object describes.
 
-        Raises InvalidManifestError (a ValueError) for another version or shape, InvalidPathError for a path that
-        breaks the rules, PathConflictError for one that is both a file and a directory.
+        Raises InvalidManifestError (a ValueError) for another version or shape and for a path that is both a file and
+        a directory, InvalidPathError for a path that breaks the rules.
         """
         if not isinstance(value, Mapping) or value.get("version") != VERSION or value.get("version") is True:
             raise InvalidManifestError("the manifest's version is missing or unknown; a newer artifactfs may read it")
         contents = value.get("contents")
-        config = value.get("storagePolicyConfig") or {}
-        if not isinstance(contents, Mapping) or not isinstance(config, Mapping):
+        policy, config = value.get("storagePolicy", _POLICY), value.get("storagePolicyConfig")
+        if not isinstance(contents, Mapping):
             raise InvalidManifestError("the manifest has no contents")
+        if not isinstance(policy, str) or not (config is None or isinstance(config, Mapping)):
+            raise InvalidManifestError("the manifest's storage policy is malformed")
         try:
             manifest = cls(DigestAlgorithm(value.get(_ALGORITHM_KEY, DigestAlgorithm.MD5)))
         except ValueError:
             raise InvalidManifestError("the manifest's digest algorithm is unknown") from None
-        manifest.policy = str(value.get("storagePolicy", _POLICY))
-        manifest.policy_config = dict(config)
+        manifest.policy, manifest.policy_config = policy, dict(config or {})
         manifest.unknown = {k: v for k, v in value.items() if k not in _KNOWN_TOP_KEYS}
-        for path, item in contents.items():
-            if not isinstance(item, Mapping):
-                raise InvalidManifestError(f"the manifest's entry {shown(path)} is malformed")
-            manifest.add(Entry.from_json(path, item))
+        try:
+            for path, item in contents.items():
+                manifest.add(Entry.from_json(path, item))
+        except PathConflictError as error:
+            raise InvalidManifestError(f"the manifest contradicts itself: {error}") from None
+        if _ALGORITHM_KEY not in value and any(_is_xxh128(entry) for entry in manifest.entries.values()):
+            manifest.algorithm = DigestAlgorithm.XXH128
         return manifest
 
     def to_bytes(self) -> bytes:
-        """The canonical bytes: JSON without spaces, every object's keys sorted, UTF-8."""
-        return orjson.dumps(self.to_manifest_json(), option=orjson.OPT_SORT_KEYS)
+        """The canonical bytes: JSON without spaces, every object's keys sorted, UTF-8.
+
+        Raises InvalidManifestError when an entry's `extra` or `unknown` is not JSON.
+        """
+        try:
+            return orjson.dumps(self.to_manifest_json(), option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError as error:
+            raise InvalidManifestError(f"the manifest cannot be written as JSON ({error})") from None
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
@@ -337,6 +354,18 @@ class Manifest:
                 return
             del directories[parent]
             parent = parent.rpartition("/")[0]
+
+
+def _from_hex(text: str) -> bytes:
+    digest = bytes.fromhex(text)
+    if len(digest) != DIGEST_SIZE or len(text) != 2 * DIGEST_SIZE:
+        raise ValueError
+    return digest
+
+
+def _is_xxh128(entry: Entry) -> bool:
+    """Whether wandb marked the entry so; it writes the artifact's algorithm nowhere else."""
+    return entry.extra is not None and entry.extra.get("alg") == DigestAlgorithm.XXH128.value
 
 
 def _differs(old: Entry, new: Entry) -> bool:
