@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,6 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 def _variables() -> list[str]:
-    import os
-
     return [key for key in os.environ if key.startswith("ARTIFACTFS_") and key != "ARTIFACTFS_TEST_VENVS"]
 
 
