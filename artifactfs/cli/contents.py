@@ -1,0 +1,176 @@
+"""`cat`, `download`, `diff` and `verify`: the files of a version."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import click
+
+from ..artifact import Artifact
+from ..errors import VerificationError
+from ..manifest import Entry, Manifest
+from ..names import shown
+from . import completion
+from .commands import command
+from .facts import version_fact
+from .invocation import Invocation
+from .output import Column, counted, size
+
+_PORTION = 4 << 20
+
+
+@command("cat", examples=["artifactfs cat digits:v0 train.csv | head -3"])
+@click.argument("ref", shell_complete=completion.versions)
+@click.argument("path")
+def cat(invocation: Invocation, ref: str, path: str) -> None:
+    """Write one file of a version to standard output."""
+    artifact = _artifact(invocation, ref)
+    opened = artifact.open(path)
+    try:
+        for offset in range(0, opened.size, _PORTION):
+            if not invocation.output.raw(opened.read(offset, _PORTION)):
+                return
+    finally:
+        opened.close()
+
+
+@command(
+    "download",
+    examples=["artifactfs download digits:prod", "artifactfs download digits:v0 copy --prefix images/"],
+)
+@click.argument("ref", shell_complete=completion.versions)
+@click.argument("dest", required=False, type=click.Path())
+@click.option("--prefix", metavar="P", help="Only the files whose path begins with P.")
+def download(invocation: Invocation, ref: str, dest: str | None, prefix: str | None) -> None:
+    """Copy a version's files into a directory.
+
+    DEST is made when missing; without it, artifacts/NAME:vN. Files there that are right are not written again, other
+    files stay. The last line printed is the directory.
+    """
+    artifact = _artifact(invocation, ref)
+    root = dest if dest is not None else os.path.join(invocation.config.artifact_dir, artifact.source_name)
+    invocation.when_interrupted = "no file was written in part; download again to go on"
+    entries = [entry for entry in artifact.manifest.in_order() if entry.path.startswith(prefix or "")]
+    target = artifact.download(root, prefix, progress=invocation.output.progress())
+    if invocation.output.json:
+        fact = {**version_fact(artifact.membership), "path": os.path.abspath(target), "downloaded": len(entries)}
+        invocation.output.data(fact)
+        return
+    if prefix and not entries:
+        invocation.output.note(f"no path of {artifact.name} begins with {shown(prefix)}")
+    total = size(sum(entry.size or 0 for entry in entries))
+    invocation.output.note(f"{artifact.qualified_name}: {counted(len(entries), 'file')}, {total}")
+    invocation.output.line(target)
+
+
+@command("diff", examples=["artifactfs diff digits:v0 digits:latest"])
+@click.argument("old", metavar="REF", shell_complete=completion.versions)
+@click.argument("new", metavar="REF", shell_complete=completion.versions)
+def diff(invocation: Invocation, old: str, new: str) -> None:
+    """Compare the files of two versions.
+
+    Prints A for a file that the second has more, D for one it has not, M for one with other bytes.
+    """
+    before, after = (_artifact(invocation, ref).manifest for ref in (old, new))
+    changes = _changes(before, after)
+    if invocation.output.json:
+        invocation.output.data([_change_fact(change) for change in changes])
+        return
+    rows = []
+    for change in changes:
+        amounts = [size(entry.size) for entry in (change.was, change.now) if entry is not None]
+        rows.append([change.letter, " -> ".join(amounts), change.path])
+    if rows:
+        invocation.output.table([Column(""), Column("SIZE", True), Column("PATH")], rows)
+    else:
+        invocation.output.note("no difference")
+
+
+@command("verify", examples=["artifactfs verify digits:v0", "artifactfs verify digits:prod artifacts/digits:v0"])
+@click.argument("ref", shell_complete=completion.versions)
+@click.argument("directory", required=False, metavar="[DIR]", type=click.Path())
+def verify(invocation: Invocation, ref: str, directory: str | None) -> None:
+    """Check files against a version's manifest.
+
+    With DIR, the files there; without it, every stored byte of the version. Exits with 3 and lists what differs.
+    """
+    artifact = _artifact(invocation, ref)
+    if directory is not None:
+        faults = _faults_of_directory(invocation, artifact, directory)
+        what = shown(directory)
+    else:
+        faults = _faults_of_store(invocation, artifact)
+        what = "the store"
+    if invocation.output.json:
+        listed = [{"path": path, "fault": fault} for fault, path in faults]
+        fact = version_fact(artifact.membership)
+        fact.update(checked=what if directory is None else os.path.abspath(directory), ok=not faults, faults=listed)
+        invocation.output.data(fact)
+    else:
+        for fault, path in faults:
+            invocation.output.line(f"{fault:<8}  {path}")
+    if faults:
+        raise VerificationError(
+            f"{what} differs from {artifact.qualified_name} in {counted(len(faults), 'file')}; "
+            + ("log or download it again" if directory is not None else "restore the store, or log the files again")
+        )
+    if not invocation.output.json:
+        checked = f"{counted(artifact.file_count, 'file')}, {size(artifact.size)}"
+        invocation.output.line(f"{artifact.qualified_name}: {checked}, all as logged")
+
+
+def _artifact(invocation: Invocation, ref: str) -> Artifact:
+    return Artifact.of(invocation.store(), invocation.resolve(ref))
+
+
+class Change(NamedTuple):
+    """How a path differs between two versions: A, D or M, and its entry in either."""
+
+    letter: str
+    path: str
+    was: Entry | None
+    now: Entry | None
+
+
+def _changes(before: Manifest, after: Manifest) -> list[Change]:
+    difference = before.difference(after)
+    letters = {path: letter for letter, paths in zip("ADM", difference, strict=True) for path in paths}
+    return [Change(letters[p], p, before.entries.get(p), after.entries.get(p)) for p in sorted(letters)]
+
+
+def _change_fact(change: Change) -> dict[str, Any]:
+    fact: dict[str, Any] = {"change": change.letter, "path": change.path}
+    if change.was is not None:
+        fact.update(old_size=change.was.size, old_digest=change.was.digest)
+    if change.now is not None:
+        fact.update(size=change.now.size, digest=change.now.digest)
+    return fact
+
+
+def _faults_of_directory(invocation: Invocation, artifact: Artifact, directory: str) -> list[tuple[str, str]]:
+    from ..download import compare
+
+    entries = list(artifact.manifest.in_order())
+    progress = invocation.output.progress()
+    if progress is not None:
+        progress.start(f"verify {artifact.name}", len(entries), artifact.size)
+    try:
+        on_file = None if progress is None else lambda done: progress.advance(1, done)
+        mismatch = compare(entries, directory, on_file)
+    finally:
+        if progress is not None:
+            progress.done()
+    found = [(kind, path) for kind, paths in zip(mismatch._fields, mismatch, strict=True) for path in paths]
+    return sorted(found, key=lambda fault: fault[1])
+
+
+def _faults_of_store(invocation: Invocation, artifact: Artifact) -> list[tuple[str, str]]:
+    progress = invocation.output.progress()
+    if progress is not None:
+        progress.start(f"verify {artifact.name}", artifact.file_count, artifact.size)
+    try:
+        return [("damaged", path) for path in invocation.store().verify_stored(artifact.membership.version, progress)]
+    finally:
+        if progress is not None:
+            progress.done()

@@ -1,0 +1,75 @@
+"""Invocation: one run of the program: its global options, and the store and output that they lead to.
+
+A command is given the invocation and asks it for what it needs; nothing is read or opened before.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidError
+from .output import Output
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..records import Collection, Membership
+    from ..store import Store
+
+
+class Invocation:
+    """The global options as they are parsed, and what hangs on them."""
+
+    def __init__(self) -> None:
+        self.location: str | None = None
+        self.json = False
+        self.quiet = False
+        self.verbose = False
+        self.when_interrupted = "nothing was changed"
+        """What the line of an interrupt says; a command sets it where more can have happened."""
+        self._store: Store | None = None
+
+    @cached_property
+    def output(self) -> Output:
+        """Where the results go."""
+        return Output(json=self.json, quiet=self.quiet)
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration, with the global options over it. Raises InvalidConfigError."""
+        from ..config import load
+
+        if self.quiet and self.verbose:
+            raise InvalidError("-q and -v exclude each other; give one of them")
+        return load(store=self.location)
+
+    def store(self, *, create: bool = False) -> Store:
+        """The store, opened once; with `create`, made where there is none yet. Raises as `connect`."""
+        if self._store is None:
+            from ..connect import connect
+
+            self._store = connect(config=self.config, create=create)
+        return self._store
+
+    def resolve(self, name: str) -> Membership:
+        """The version that a name means. Raises InvalidNameError, NotFoundError."""
+        return self.store().resolve(name, entity=self.config.entity, project=self.config.project)
+
+    def collection(self, name: str) -> Collection:
+        """The collection that a name means. Raises InvalidNameError, NotFoundError."""
+        return self.store().collection(name, entity=self.config.entity, project=self.config.project)
+
+    def complain(self, text: str) -> None:
+        """Write to stderr, also where nobody reads it any more."""
+        try:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+
+    def close(self) -> None:
+        """Release the store, if it was opened."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()

@@ -1,0 +1,119 @@
+"""Words: what the arguments of commands mean: metadata, durations, and the name that a log goes to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from ..config import Config, is_url
+from ..errors import InvalidError, InvalidMetadataError, InvalidNameError, SourceMissingError
+from ..names import VersionName, parse_version_name, shown
+
+_DURATION = re.compile(r"([0-9]{1,9})([smhdw])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def duration(text: str) -> int | None:
+    """`30d` as nanoseconds, `none` as None. Raises InvalidError."""
+    if text == "none":
+        return None
+    match = _DURATION.match(text)
+    if match is None or int(match[1]) == 0:
+        raise InvalidError(f"time to live {shown(text)} is not understood; use a number and s, m, h, d or w, or none")
+    return int(match[1]) * _SECONDS[match[2]] * 10**9
+
+
+def written_duration(nanoseconds: int) -> str:
+    """The inverse of `duration`, in the largest unit that divides it."""
+    seconds = nanoseconds // 10**9
+    for unit in "wdhm":
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds // _SECONDS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+def metadata(pairs: Iterable[str], path: str | None) -> dict[str, Any]:
+    """The metadata of a file and of `K=V` words, the words over the file.
+
+    V is JSON where it is, else a string. Raises InvalidMetadataError, SourceMissingError.
+    """
+    found = {} if path is None else _metadata_file(path)
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InvalidMetadataError(f"metadata {shown(pair)} is not understood; write KEY=VALUE")
+        found[key] = _value(key, value)
+    return found
+
+
+def target(config: Config, name: str) -> tuple[str, str, str]:
+    """(entity, project, collection) of the name that something is logged to. Raises InvalidNameError."""
+    parsed: VersionName = parse_version_name(name)
+    if parsed.version is not None:
+        raise InvalidNameError(
+            f"{shown(name)} names a version; give the name alone, and --alias {parsed.version}"
+            if parsed.number is None
+            else f"{shown(name)} names a version, which the store counts itself; give the name alone"
+        )
+    return parsed.entity or config.entity, parsed.project or config.project, parsed.collection
+
+
+def sources(paths: Iterable[str]) -> list[str]:
+    """The local paths, if all of them are there. Raises SourceMissingError, InvalidError."""
+    found = []
+    for path in paths:
+        if is_url(path):
+            raise InvalidError(f"{shown(path)} is a reference, which this version cannot log yet; give a local path")
+        try:
+            present = bool(path) and os.path.lexists(path)
+        except ValueError:
+            present = False
+        if not present:
+            raise SourceMissingError(f"{shown(path)} is not there; check the path")
+        found.append(path)
+    return found
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except InvalidMetadataError as error:
+        raise InvalidMetadataError(f"metadata {shown(key)}: {error}") from None
+    except (ValueError, RecursionError):
+        return text
+
+
+def _metadata_file(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode()
+        value = _toml(text) if path.endswith(".toml") else json.loads(text, parse_constant=_no_constant)
+    except FileNotFoundError:
+        raise SourceMissingError(f"metadata file {shown(path)} is not there; check the path") from None
+    except OSError as error:
+        raise InvalidMetadataError(f"metadata file {shown(path)} cannot be read ({error.strerror})") from None
+    except InvalidMetadataError as error:
+        raise InvalidMetadataError(f"metadata file {shown(path)}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidMetadataError(
+            f"metadata file {shown(path)} is neither JSON nor, by the name .toml, TOML ({error})"
+        ) from None
+    if not isinstance(value, dict):
+        raise InvalidMetadataError(f"metadata file {shown(path)} is no JSON object")
+    return value
+
+
+def _toml(text: str) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise InvalidMetadataError(f"{name} is not JSON; quote it to store it as text")
