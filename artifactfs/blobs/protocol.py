@@ -33,21 +33,25 @@ class Blobs(Protocol):
     def publish(self, name: str, source: str) -> None:
         """Make the local file `source` the object `name`; the file is consumed (moved or removed).
 
-        Durable when it returns. An object of that name and the same size is left as it is, as names are digests;
-        one of another size raises DamageError. Never visible in part.
+        Whole when it is visible, durable after the next `sync`. An object of that name and the same size is left as it
+        is, as names are digests; one of another size raises DamageError, and `source` stays. The file may be given
+        another mode, and lies in the store itself where it can be moved: nothing may have it open for writing.
         """
 
     def put(self, name: str, data: bytes) -> None:
         """Store `data` as the object `name`, as `publish` does."""
 
     def sync(self) -> None:
-        """Make every `publish` and `put` of before, whose directory entries may be pending, durable."""
+        """Make every `publish`, `put` and `delete` that returned before the call durable: they survive a power cut.
+
+        What they found already there, stored by another thread or process, is durable then too.
+        """
 
     def size(self, name: str) -> int:
         """The object's size in bytes."""
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`; fewer are never returned (DamageError)."""
+        """Exactly `length` bytes at `offset`; fewer are never returned, nor a range that is not there (DamageError)."""
 
     def local_file(self, name: str) -> str | None:
         """The path of a local file that holds exactly the object's bytes, or None where there is none.
@@ -59,7 +63,10 @@ class Blobs(Protocol):
         """Remove the object; one that is not there is no error."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """The objects whose name starts with the folder `prefix` ("blobs", "packs", "journal"), in no order."""
+        """The objects below the folder `prefix` ("blobs", "packs/ab", "journal"), in no order.
+
+        None where there is no such folder; those that come or go meanwhile may be among them or not.
+        """
 
 
 def check_object_name(name: str) -> str:
@@ -67,6 +74,11 @@ def check_object_name(name: str) -> str:
     if not _OBJECT_NAME.match(name):
         raise InvalidError(f"object name {name!r} is not allowed")
     return name
+
+
+def is_object_name(name: str) -> bool:
+    """Whether `name` may name an object: what lies in a store's directory beside the objects may not."""
+    return _OBJECT_NAME.match(name) is not None
 
 
 def blob_object(digest: bytes, generation: int = 0) -> str:
