@@ -149,4 +149,13 @@ def _log_alone(artifact: Artifact) -> None:
         alone.log_artifact(artifact)
 
 
+def _staging_root() -> str:
+    """Drafts are staged where they will most likely be logged, so that publishing is a rename."""
+    begun = current_run()
+    return begun.store.staging_root if begun is not None else _store(None, load()).staging_root
+
+
 surroundings.log = _log_alone
+surroundings.staging_root = _staging_root
+surroundings.artifact_dir = lambda: load().artifact_dir
+surroundings.digest_algorithm = lambda: load().digest_algorithm

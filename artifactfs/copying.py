@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from .blobs.durable import start_writeback
+from .blobs.durable import start_writeback, write_all
 from .digest import BLOCK_SIZE, BlockHasher, Buffer, DigestAlgorithm, Hasher, new_hasher
 
 CHUNK = 1 << 20
@@ -144,10 +144,3 @@ def _pump(
         done += count
         if on_bytes is not None:
             on_bytes(count)
-
-
-def write_all(descriptor: int, data: Buffer) -> None:
-    """Write all of `data`, however many calls it takes."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -14,8 +14,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from .blobs.durable import write_all
 from .blobs.packs import SMALL
-from .copying import copy_and_hash, write_all
+from .copying import copy_and_hash
 from .digest import blob_digest
 from .errors import ConflictError, DamageError, Error, NoSpaceError, NotAllowedError, PathNotFoundError, StoreError
 from .manifest import Entry

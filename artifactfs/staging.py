@@ -15,9 +15,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .blobs.durable import storage_error
+from .blobs.durable import storage_error, write_all
 from .blobs.packs import PACK_LIMIT, SMALL, PackWriter, SealedPack, reopen_pack
-from .copying import CHUNK, Hashed, OnBytes, copy_and_hash, hash_bytes, write_all
+from .copying import CHUNK, Hashed, OnBytes, copy_and_hash, hash_bytes
 from .digest import DigestAlgorithm
 from .errors import DamageError, SourceChangedError, UnavailableError
 from .names import shown

@@ -360,11 +360,12 @@ class Store:
             if not wanted:
                 continue
             chosen = _repacked(pack, wanted) if _mostly_unwanted(pack, wanted) else pack
-            moves.append((chosen.name, chosen.path))
-            packs.append(PackRecord(chosen.name, chosen.size, len(chosen.blobs)))
+            name = _pack_name(chosen.name, max(pins.upload[blob] for blob in wanted))
+            moves.append((name, chosen.path))
+            packs.append(PackRecord(name, chosen.size, len(chosen.blobs)))
             for blob in wanted:
                 offset, length = chosen.blobs[blob]
-                stored.append(StoredBlob(blob, length, pins.upload[blob], Location(chosen.name, offset, length)))
+                stored.append(StoredBlob(blob, length, pins.upload[blob], Location(name, offset, length)))
         for blob, file in area.files.items():
             if blob in pins.upload:
                 generation = pins.upload[blob]
@@ -511,6 +512,11 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _pack_name(name: str, generation: int) -> str:
+    """A pack of blobs that came back after deletion gets another name too, which a late delete cannot hit."""
+    return name if generation == 0 else f"{name.removesuffix('.pack')}.{generation}.pack"
 
 
 def _mostly_unwanted(pack: SealedPack, wanted: Iterable[bytes]) -> bool:
