@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,21 +42,15 @@ def _variables() -> list[str]:
     return [key for key in os.environ if key.startswith("ARTIFACTFS_") and key != "ARTIFACTFS_TEST_VENVS"]
 
 
-class Golden:
-    """Frozen files in tests/golden; `--update-golden` writes them anew."""
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes], None]:
+    """`golden(name, data)` compares with the frozen file tests/golden/name, or writes it with `--update-golden`."""
+    update = request.config.getoption("--update-golden")
 
-    def __init__(self, directory: Path, update: bool) -> None:
-        self.directory = directory
-        self.update = update
-
-    def check(self, name: str, data: bytes) -> None:
-        path = self.directory / name
-        if self.update:
-            path.parent.mkdir(parents=True, exist_ok=True)
+    def check(name: str, data: bytes) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if update:
             path.write_bytes(data)
         assert path.read_bytes() == data, f"{path} differs; if that is meant, run with --update-golden"
 
-
-@pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Golden:
-    return Golden(Path(__file__).parent / "golden", request.config.getoption("--update-golden"))
+    return check
