@@ -1,4 +1,4 @@
-"""The README's examples do what they say: `console` blocks in a shell, `python` blocks in Python, in order, one store."""
+"""The README's examples do what they say: `console` blocks in a shell, `python` blocks in Python, in order."""
 
 import os
 import re

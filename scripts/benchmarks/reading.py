@@ -31,28 +31,41 @@ def sequential_as_root(bench: Bench) -> Iterator[Row | Skipped]:
 
 
 def sequential_served(bench: Bench) -> Iterator[Row | Skipped]:
-    """P2: every byte is asked of the program that serves the mount, because its pages are dropped before each turn."""
-    what = "sequential read, --no-passthrough, served anew"
+    """P2: every byte is asked of the program that serves the mount, because its pages are dropped before each turn.
+
+    What a second read finds (ours keeps the pages, the peers do not) stands in rows of its own.
+    """
     store, blob = _store_with_large_file(bench)
-    size, rounds = os.path.getsize(blob), bench.sizes.rounds
-    name = os.path.basename(blob)
     with mounts.artifactfs(bench, store, "large:v0", "--no-passthrough") as point:
         through = os.path.join(point, "large.bin")
         if bench.bindfs is None:
-            yield Skipped("P2", f"{what} / bindfs", "bindfs is not installed")
+            yield Skipped("P2", "sequential read, --no-passthrough / bindfs", "bindfs is not installed")
         else:
             with mounts.bindfs(bench, os.path.dirname(blob)) as peer:
-                sides = {"ours": _reading(through, anew=True), "bindfs": _reading(os.path.join(peer, name), anew=True)}
-                samples = take_turns(sides, bench.sizes.cheap_rounds)
-            yield _speed_row("P2", f"{what} / bindfs", samples, "bindfs", at_least(0.9), size)
+                yield from _served(bench, through, os.path.join(peer, os.path.basename(blob)), "bindfs", 0.9)
         with mounts.rclone(bench, os.path.dirname(blob)) as peer:
-            warm(os.path.join(peer, name))
-            sides = {"ours": _reading(through, anew=True), "rclone": _reading(os.path.join(peer, name), anew=True)}
-            samples = take_turns(sides, rounds)
-        yield _speed_row("P2", f"{what} / rclone, full cache", samples, "rclone", at_least(5), size)
-        warm(through)
-        samples = take_turns({"ours": _reading(through), "native": _reading(blob)}, bench.sizes.cheap_rounds)
-        yield _speed_row("P2", "the same, read again: pages kept / native", samples, "native", None, size)
+            there = os.path.join(peer, os.path.basename(blob))
+            warm(there)
+            yield from _served(bench, through, there, "rclone, full cache", 5)
+        samples = take_turns(
+            {"ours": _reading(through), "native": _reading(blob)}, bench.sizes.cheap_rounds, first=True
+        )
+    yield _speed_row("P2", "the same, read again / native", samples, "native", None, bench.sizes.large)
+
+
+def _served(bench: Bench, through: str, there: str, peer: str, number: float) -> Iterator[Row]:
+    sides = {
+        "ours": _reading(through, anew=True),
+        "theirs": _reading(there, anew=True),
+        "ours again": _reading(through),
+        "theirs again": _reading(there),
+    }
+    samples = take_turns(sides, bench.sizes.rounds, first=True)
+    again = {"ours": samples["ours again"], "theirs": samples["theirs again"]}
+    size = bench.sizes.large
+    what = "sequential read, --no-passthrough"
+    yield _speed_row("P2", f"{what}, nothing kept / {peer}", samples, "theirs", at_least(number), size)
+    yield _speed_row("P2", f"{what}, read again / {peer}", again, "theirs", None, size)
 
 
 def opening(bench: Bench) -> Iterator[Row | Skipped]:
