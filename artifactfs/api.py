@@ -158,4 +158,5 @@ def _staging_root() -> str:
 surroundings.log = _log_alone
 surroundings.staging_root = _staging_root
 surroundings.artifact_dir = lambda: load().artifact_dir
+surroundings.memory = lambda: os.path.join(load().cache_dir, "unchanged")
 surroundings.digest_algorithm = lambda: load().digest_algorithm

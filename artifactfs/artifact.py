@@ -63,6 +63,7 @@ class Surroundings:
     staging_root: Callable[[], str] = lambda: os.path.join(tempfile.gettempdir(), f"artifactfs-{os.getuid()}")
     artifact_dir: Callable[[], str] = lambda: "artifacts"
     digest_algorithm: Callable[[], str] = lambda: DigestAlgorithm.BLAKE3.value
+    memory: Callable[[], str | None] = lambda: None
     log: Callable[[Artifact], None] | None = None
 
 
@@ -96,6 +97,7 @@ class Artifact:
             description=description,
             metadata=metadata,
             tags=tuple(tags),
+            memory=surroundings.memory(),
         )
         self._store: ArtifactStore | None = None
         self._membership: Membership | None = None

@@ -10,7 +10,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from .copying import Hashed, copy_and_hash, hash_bytes
 from .digest import DigestAlgorithm, written
@@ -19,8 +19,9 @@ from .manifest import Entry, Manifest
 from .metadata import checked_metadata
 from .names import check_name, normalise_entry_path, shown
 from .records import INHERIT_TTL
-from .sources import Symlinks, open_source, walk
+from .sources import SourceFile, Symlinks, open_source, source_status, walk
 from .staging import Staging, check_unchanged
+from .unchanged import Unchanged
 
 Policy = Literal["mutable", "immutable"]
 
@@ -41,9 +42,10 @@ class Progress(Protocol):
 class Draft:
     """What a store makes a version of: a name, a type, a manifest, and the bytes behind it.
 
-    `originals` maps blobs that were added as immutable to the files that hold them. `staging_root` tells where a
-    staging directory may be made. Names and metadata are checked here: InvalidNameError, InvalidMetadataError,
-    TypeError.
+    `originals` maps blobs that were added but not copied (as immutable, or known to be unchanged) to the files that
+    hold them. `staging_root` tells where a staging directory may be made, `memory` is the directory that keeps what
+    files hashed to (see unchanged.py), None for none. Names and metadata are checked here: InvalidNameError,
+    InvalidMetadataError, TypeError.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Draft:
         description: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         tags: tuple[str, ...] = (),
+        memory: str | None = None,
     ) -> None:
         self.name = check_name("artifact", name)
         self.type = check_name("type", type)
@@ -69,6 +72,7 @@ class Draft:
         self.originals: dict[bytes, str] = {}
         self.added: dict[str, str] = {}
         self._staging_root = staging_root
+        self._memory = memory
         self._staging: Staging | None = None
 
     def staging(self) -> Staging:
@@ -109,16 +113,17 @@ class Draft:
         check_policy(policy)
         given = os.fsdecode(os.fspath(local_path))
         path = normalise_entry_path(os.path.basename(given) if name is None else name)
-        source = open_source(given, follow=symlinks == "follow")
-        try:
-            taken = self._take(source, given, policy, progress)
-        finally:
-            os.close(source)
+        local_path = os.path.abspath(given)
+        unchanged = self._unchanged(local_path, skip_cache)
+        taken = self._take(SourceFile("", given, None, symlinks == "follow"), local_path, policy, unchanged, progress)
         if is_tmp:
             folder, slash, base = path.rpartition("/")
             _, dot, suffixes = base.partition(".")
-            path = normalise_entry_path(folder + slash + taken[0].shown.hex()[:20] + dot + suffixes)
-        return self._put(path, taken, os.path.abspath(given), policy=policy, skip_cache=skip_cache, overwrite=overwrite)
+            path = normalise_entry_path(folder + slash + taken.hashed.shown.hex()[:20] + dot + suffixes)
+        entry = self._put(path, taken, skip_cache=skip_cache, overwrite=overwrite)
+        if unchanged is not None:
+            unchanged.save()
+        return entry
 
     def add_dir(
         self,
@@ -144,19 +149,17 @@ class Draft:
             raise SourceError(f"{shown(root)} is not a directory; add it with add_file")
         before, manifest, added, originals = self.manifest, self.manifest.copy(), dict(self.added), self.originals
         self.manifest, self.originals = manifest, dict(originals)
+        unchanged = self._unchanged(root, skip_cache)
         try:
             for found in walk(root, symlinks):
-                local_path = f"{root}/{found.path}"
-                source = open_source(found.name, directory=found.directory, follow=found.follow, shown_as=local_path)
-                try:
-                    taken = self._take(source, local_path, policy, progress)
-                finally:
-                    os.close(source)
+                taken = self._take(found, f"{root}/{found.path}", policy, unchanged, progress)
                 path = normalise_entry_path(prefix + found.path) if prefix else found.path
-                self._put(path, taken, local_path, policy=policy, skip_cache=skip_cache, overwrite=not merge)
+                self._put(path, taken, skip_cache=skip_cache, overwrite=not merge)
         except BaseException:
             self.manifest, self.originals, self.added = before, originals, added
             raise
+        if unchanged is not None:
+            unchanged.save()
 
     @contextlib.contextmanager
     def new_file(self, name: str, mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
@@ -192,7 +195,41 @@ class Draft:
         else:
             raise PathNotFoundError(f"no file or directory {shown(given)} in the artifact")
 
-    def _take(self, source: int, path: str, policy: Policy, progress: Progress | None) -> tuple[Hashed, bool]:
+    def _unchanged(self, root: str, skip_cache: bool) -> Unchanged | None:
+        if self._memory is None or skip_cache:
+            return None
+        return Unchanged(self._memory, root, self.manifest.algorithm)
+
+    def _take(
+        self,
+        found: SourceFile,
+        local_path: str,
+        policy: Policy,
+        unchanged: Unchanged | None,
+        progress: Progress | None,
+    ) -> _Taken:
+        """Hash a file, and copy it unless that can wait until it is logged."""
+        status = None
+        if unchanged is not None:
+            status = source_status(found, local_path)
+            known = unchanged.find(found.path, status)
+            if known is not None:
+                blocks = unchanged.blocks(found.path)
+                self._point_at(local_path, known.blob, blocks)
+                if progress is not None:
+                    progress.advance(1, known.size)
+                return _Taken(known, blocks, bool(status.st_mode & 0o111), local_path)
+        source = open_source(found.name, directory=found.directory, follow=found.follow, shown_as=local_path)
+        try:
+            hashed, executable = self._hash(source, local_path, policy, progress)
+        finally:
+            os.close(source)
+        blocks = None if hashed.block_list is None else hash_bytes(hashed.block_list).blob
+        if unchanged is not None and status is not None:
+            unchanged.learn(found.path, status, hashed, blocks)
+        return _Taken(hashed, blocks, executable, local_path)
+
+    def _hash(self, source: int, path: str, policy: Policy, progress: Progress | None) -> tuple[Hashed, bool]:
         algorithm = self.manifest.algorithm
         on_bytes = None if progress is None else lambda count: progress.advance(0, count)
         if policy == "mutable":
@@ -203,43 +240,49 @@ class Draft:
             check_unchanged(before, source, hashed.size, path)
             if hashed.block_list is not None:
                 self.staging().take_bytes(hashed.block_list)
+            self._point_at(path, hashed.blob, None)
             taken = hashed, bool(before.st_mode & 0o111)
         if progress is not None:
             progress.advance(1, 0)
         return taken
 
-    def _put(
-        self,
-        path: str,
-        taken: tuple[Hashed, bool],
-        local_path: str,
-        *,
-        policy: Policy,
-        skip_cache: bool,
-        overwrite: bool,
-    ) -> Entry:
-        """Enter what was taken from `local_path` into the manifest."""
-        hashed, executable = taken
+    def _point_at(self, local_path: str, blob: bytes, blocks: bytes | None) -> None:
+        """Note where bytes that were not copied can be had when the draft is logged."""
+        self.originals.setdefault(blob, local_path)
+        if blocks is not None:
+            self.originals.setdefault(blocks, local_path)
+
+    def _put(self, path: str, taken: _Taken, *, skip_cache: bool, overwrite: bool) -> Entry:
+        """Enter what was taken into the manifest."""
+        hashed = taken.hashed
         algorithm = self.manifest.algorithm
+        digest = written(algorithm, hashed.shown)
+        present = self.manifest.get_entry_by_path(path)
+        if present is not None and not overwrite and (present.ref is not None or present.digest != digest):
+            raise PathConflictError(f"{shown(path)} is in the artifact already, with other bytes")
         entry = Entry(
             path,
-            written(algorithm, hashed.shown),
+            digest,
             hashed.size,
             extra={"alg": "XXH128"} if algorithm is DigestAlgorithm.XXH128 else None,
-            local_path=local_path,
+            local_path=taken.local_path,
             skip_cache=skip_cache,
             blob=hashed.blob,
-            blocks=None if hashed.block_list is None else hash_bytes(hashed.block_list).blob,
-            executable=executable,
+            blocks=taken.blocks,
+            executable=taken.executable,
         )
-        present = self.manifest.get_entry_by_path(path)
-        if present is not None and not overwrite and (present.ref is not None or present.digest != entry.digest):
-            raise PathConflictError(f"{shown(path)} is in the artifact already, with other bytes")
         self.manifest.add(entry)
-        self.added[local_path] = path
-        if policy == "immutable":
-            self.originals.setdefault(hashed.blob, local_path)
+        self.added[taken.local_path] = path
         return entry
+
+
+class _Taken(NamedTuple):
+    """A file that was hashed: its digests, that of its block list, its executable bit, and where it lies."""
+
+    hashed: Hashed
+    blocks: bytes | None
+    executable: bool
+    local_path: str
 
 
 def check_policy(policy: str) -> None:

@@ -30,12 +30,13 @@ _KINDS = (
 class SourceFile(NamedTuple):
     """A plain file found in a walk: its path below the walk's root, and how to open it (a name in an open directory).
 
-    `directory` is valid until the next file is asked for. `follow` tells that the name is a link to be followed.
+    `directory` is valid until the next file is asked for, None for the working directory. `follow` tells that the name
+    may be a link to be followed.
     """
 
     path: str
     name: str
-    directory: int
+    directory: int | None
     follow: bool
 
 
@@ -69,6 +70,16 @@ def open_source(name: str, *, directory: int | None = None, follow: bool = False
         os.close(descriptor)
         raise SourceError(f"{shown(path)} is {kind_of(mode)}; only plain files can be logged")
     return descriptor
+
+
+def source_status(found: SourceFile, shown_as: str) -> os.stat_result:
+    """The status of a file that was found. Raises SourceMissingError, NotAllowedError or SourceError."""
+    try:
+        return os.stat(found.name, dir_fd=found.directory, follow_symlinks=found.follow)
+    except OSError as error:
+        raise source_error(error, shown_as) from None
+    except ValueError:
+        raise SourceError(f"{shown(shown_as)} cannot be a file name") from None
 
 
 def kind_of(mode: int) -> str:

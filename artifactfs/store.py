@@ -334,22 +334,23 @@ class Store:
         )
 
     def _stage_missing(self, draft: Draft, area: Staging, pins: PinAnswer) -> None:
-        """Stage what is needed and lies neither in the store nor in staging: files added as immutable."""
+        """Stage what is needed and lies neither in the store nor in staging: files that were added but not copied."""
         missing = [blob for blob in pins.upload if blob not in area]
-        if not missing:
-            return
         for blob in missing:
+            if blob in area:
+                continue  # it came with a file that was staged for another
             path = draft.originals.get(blob)
             if path is None:
                 raise MissingBlobError(f"the draft needs the blob {blob.hex()}, which is not in {self.location}")
             source = open_source(path, follow=True)
             try:
-                hashed, _ = area.take_file(source, path, draft.manifest.algorithm)
+                area.take_file(source, path, draft.manifest.algorithm)
             finally:
                 os.close(source)
-            if hashed.blob != blob:
+            if blob not in area:
                 raise SourceChangedError(f"{shown(path)} changed since it was added; add it again")
-        area.seal()
+        if missing:
+            area.seal()
 
     def _publish(self, area: Staging, pins: PinAnswer) -> tuple[list[StoredBlob], list[PackRecord]]:
         stored: list[StoredBlob] = []
