@@ -52,7 +52,18 @@ COMMANDS: dict[str, Listed] = {
 }
 
 
-class Command(click.Command):
+class _Helpful(click.Command):
+    """Prints its help as all output is printed, so that a reader who goes away is no error."""
+
+    def get_help_option(self, context: click.Context) -> click.Option | None:
+        """The option -h, --help."""
+        option = super().get_help_option(context)
+        if option is not None:
+            option.callback = _print_help
+        return option
+
+
+class Command(_Helpful):
     """A command of ours: takes the global options too, and shows examples in its help."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **attributes: Any) -> None:
@@ -82,7 +93,7 @@ class Command(click.Command):
                     formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
 
 
-class Group(click.Group):
+class Group(_Helpful, click.Group):
     """The program: finds a command in the table and imports it then."""
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
@@ -145,7 +156,11 @@ def global_options() -> list[click.Option]:
 
     def flag(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value and parameter.name:
-            setattr(context.ensure_object(Invocation), parameter.name, True)
+            invocation = context.ensure_object(Invocation)
+            setattr(invocation, parameter.name, True)
+            if invocation.quiet and invocation.verbose:
+                invocation.verbose = False
+                raise click.UsageError("-q and -v exclude each other; give one of them", context)
 
     return [
         click.Option(
@@ -170,11 +185,17 @@ def complete(instruction: str, invocation: Invocation) -> int:
     return shell_complete(artifactfs, {"obj": invocation}, "artifactfs", COMPLETION_VARIABLE, instruction)
 
 
+def _print_help(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        context.ensure_object(Invocation).output.text(context.get_help())
+        context.exit()
+
+
 def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        from importlib.metadata import version
+        from .. import __version__
 
-        click.echo(f"artifactfs {version('artifactfs')}")
+        context.ensure_object(Invocation).output.text(f"artifactfs {__version__}")
         context.exit()
 
 

@@ -6,6 +6,32 @@ import click
 
 from .commands import artifactfs, command
 from .invocation import Invocation
+from .main import PROGRAM
+
+# Bash takes a colon for the end of a word, so `digits:pr` would arrive as three words and be completed as if it stood
+# alone. The words are split here, at spaces, and what stands before the colon is cut off the answers again.
+_BASH = """\
+%(complete_func)s() {
+    local IFS=$' \\t\\n' line="${COMP_LINE:0:$COMP_POINT}" words word response type value
+    read -ra words <<< "$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    word="${words[-1]}"
+    COMPREPLY=()
+    response=$(env COMP_WORDS="$line" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete $1)
+    while IFS=, read -r type value; do
+        if [[ $type == dir ]]; then
+            compopt -o dirnames
+        elif [[ $type == file ]]; then
+            compopt -o default
+        elif [[ $type == plain ]]; then
+            [[ $word == *:* && $COMP_WORDBREAKS == *:* ]] && value="${value#"${word%%:*}:"}"
+            COMPREPLY+=("$value")
+        fi
+    done <<< "$response"
+    return 0
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
 
 
 @command(
@@ -25,7 +51,8 @@ def completion(invocation: Invocation, shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    script = kind(artifactfs, {}, "artifactfs", COMPLETION_VARIABLE).source()
+    completer = kind(artifactfs, {}, PROGRAM, COMPLETION_VARIABLE)
+    script = _BASH % completer.source_vars() if shell == "bash" else completer.source()
     invocation.output.text(script)
 
 

@@ -9,7 +9,6 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidError
 from .output import Output
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ class Invocation:
         """The configuration, with the global options over it. Raises InvalidConfigError."""
         from ..config import load
 
-        if self.quiet and self.verbose:
-            raise InvalidError("-q and -v exclude each other; give one of them")
         return load(store=self.location)
 
     def store(self, *, create: bool = False) -> Store:

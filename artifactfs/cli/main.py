@@ -39,7 +39,7 @@ EXIT_CODES: dict[type[errors.Error], int] = {
 def main() -> NoReturn:
     """Run the program on the words of the command line and exit."""
     try:
-        code = _run_guarded(sys.argv[1:])
+        code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = _interrupted()
     # Threads of an interrupted command may still be copying: nothing of theirs can be seen, so nobody waits for them.
@@ -75,7 +75,8 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in joined)
 
 
-def _run_guarded(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
+    """Run the program on the words; the exit code. Raises nothing."""
     from .invocation import Invocation
 
     _open_missing_descriptors()

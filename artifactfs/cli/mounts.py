@@ -1,0 +1,166 @@
+"""`mount`, `umount`, `mounts`, and the hidden command that a mount's keeper starts its workers with."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import InvalidError
+from . import completion
+from .commands import command
+from .invocation import Invocation
+from .output import Column, age
+from .places import Place, find
+
+if TYPE_CHECKING:
+    from ..mount.session import MountInfo
+    from ..mount.tree import Tree
+
+
+@command(
+    "mount",
+    examples=["artifactfs mount ~/artifacts", "artifactfs mount demo me/demo", "artifactfs mount digits digits:prod"],
+)
+@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("where", required=False, shell_complete=completion.versions)
+@click.option("--foreground", is_flag=True, help="Stay until it is taken down; log to stderr.")
+@click.option("--allow-other", is_flag=True, help="Let other users read it (always so for root).")
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "kernel", "libfuse"]),
+    default="auto",
+    show_default=True,
+    help="How to speak with the kernel.",
+)
+@click.option("--no-passthrough", is_flag=True, help="Serve every read, also of large local files.")
+@click.option(
+    "--refresh",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 86400),
+    default=1.0,
+    show_default=True,
+    help="How old a list of versions and aliases may be.",
+)
+@click.option("--nonempty", is_flag=True, help="Mount over a directory that holds files.")
+def mount(
+    invocation: Invocation,
+    directory: str,
+    where: str | None,
+    foreground: bool,
+    allow_other: bool,
+    transport: str,
+    no_passthrough: bool,
+    refresh: float,
+    nonempty: bool,
+) -> None:
+    """Show a store as a directory.
+
+    DIR is an empty directory. WHERE is an entity, entity/project, or the files of one collection[:alias]; without it,
+    all is shown: entity/project/type/collection/version. Returns when the directory can be read.
+    """
+    if transport == "libfuse":
+        raise InvalidError("this version mounts by the kernel's own protocol only; leave --transport away")
+    shown = _written(find(invocation, where), invocation)
+    config = invocation.config
+    # The keeper must not inherit an open catalog.
+    invocation.close()
+    from ..mount import session
+
+    invocation.when_interrupted = "nothing stays mounted"
+    worker = [sys.executable, "-m", "artifactfs.cli.main", "--store", config.store, "mount-worker"]
+    worker += ["--cache-dir", config.cache_dir, "--refresh", str(refresh)]
+    info = session.mount(
+        directory,
+        worker,
+        store=config.store,
+        where=shown,
+        state_dir=config.state_dir,
+        foreground=foreground,
+        allow_other=True if allow_other else None,
+        passthrough=not no_passthrough,
+        nonempty=nonempty,
+        notice=invocation.output.note,
+        ready=lambda mounted: _announce(invocation, mounted),
+    )
+    if not foreground:
+        _announce(invocation, info)
+
+
+@command("umount", examples=["artifactfs umount ~/artifacts"])
+@click.argument("directory", metavar="DIR", type=click.Path())
+@click.option("--lazy", is_flag=True, help="Also when it is in use: it goes when its last user does.")
+def umount(invocation: Invocation, directory: str, lazy: bool) -> None:
+    """Take a mount down."""
+    from ..mount import session
+
+    session.unmount(directory, state_dir=invocation.config.state_dir, lazy=lazy)
+    if invocation.output.json:
+        invocation.output.data({"mountpoint": os.path.abspath(directory), "mounted": False})
+    else:
+        invocation.output.note(f"{os.path.abspath(directory)} is no longer mounted")
+
+
+@command("mounts", examples=["artifactfs mounts", "artifactfs mounts --json"])
+def mounts(invocation: Invocation) -> None:
+    """List the mounts.
+
+    MODE is how files are read: passthrough (by the kernel from the store's own files) or served. RESTARTS counts the
+    workers that had to be replaced.
+    """
+    from ..mount import session
+
+    found = session.mounts(invocation.config.state_dir)
+    if invocation.output.json:
+        invocation.output.data([info.to_json() for info in found])
+        return
+    if not found:
+        invocation.output.note("nothing is mounted")
+    titles = ["MOUNTPOINT", "STORE", "WHERE", "MODE", ">KEEPER", ">WORKER", ">RESTARTS", "SINCE"]
+    columns = [Column(title.lstrip(">"), title.startswith(">")) for title in titles]
+    invocation.output.table(columns, [_row(info) for info in found])
+
+
+@command("mount-worker", examples=[], hidden=True)
+@click.option("--handover", required=True)
+@click.option("--cache-dir", required=True)
+@click.option("--refresh", type=float, default=1.0)
+def mount_worker(invocation: Invocation, handover: str, cache_dir: str, refresh: float) -> None:
+    """Serve a mount; started by `mount`."""
+    from ..config import load
+    from ..connect import connect
+    from ..mount.tree import Tree
+    from ..mount.worker import serve_worker
+
+    def open_tree(where: str) -> Tree:
+        config = load(store=invocation.location, cache_dir=cache_dir)
+        return Tree.open(connect(config=config), where, entity=config.entity, project=config.project, refresh=refresh)
+
+    raise click.exceptions.Exit(serve_worker(handover, open_tree))
+
+
+def _written(place: Place, invocation: Invocation) -> str:
+    """A place in the one form that needs no defaults; a collection is its latest version."""
+    if place.membership is not None:
+        return place.membership.qualified_name
+    if place.collection is not None:
+        return invocation.resolve(f"{place.collection.path}:latest").qualified_name
+    return "/".join(record.name for record in (place.entity, place.project) if record is not None)
+
+
+def _announce(invocation: Invocation, info: MountInfo) -> None:
+    if invocation.output.json:
+        invocation.output.data(info.to_json())
+    else:
+        invocation.output.line(info.mountpoint)
+    invocation.output.finish()
+
+
+def _row(info: MountInfo) -> list[str]:
+    since = age(int(info.started * 10**9), time.time_ns()).removesuffix(" ago")
+    worker = str(info.worker_pid) if info.worker_pid else "-"
+    numbers = [str(info.keeper_pid), worker, str(info.restarts)]
+    return [info.mountpoint, info.store, info.where or "all", info.mode, *numbers, since]

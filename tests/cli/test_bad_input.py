@@ -1,0 +1,183 @@
+"""Bad input: one clear line, the right exit code, and nothing changes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LOG = ("log", "set", "data", "--type", "dataset")
+
+
+def everything(run: Any) -> Any:
+    """All that a command could have changed: versions, aliases, runs, drafts and staged bytes."""
+    facts = [run("ls", "--json").json, run("ls", "me/demo", "--json").json, run("ls", "set", "--json").json]
+    store = Path(os.environ["ARTIFACTFS_STORE"])
+    staged = sorted(path.name for path in (store / "staging").rglob("*"))
+    objects = sorted(path.name for kind in ("blobs", "packs", "drafts") for path in (store / kind).rglob("*"))
+    return [*facts, run("runs", "--json").json, staged, objects]
+
+
+@pytest.fixture
+def data(run: Any, home: Path) -> Path:
+    """A folder to log, in a store that holds one version of it."""
+    folder = home / "data"
+    folder.mkdir()
+    (folder / "a.txt").write_text("alpha\n")
+    run(*LOG)
+    (folder / "a.txt").write_text("beta\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (["log", "se t", "data", "--type", "dataset"], 2, ["'se t'", "not allowed"]),
+        (["log", "a/b/c/d", "data"], 2, ["too many parts"]),
+        (["log", "set:v3", "data"], 2, ["names a version"]),
+        (["log", "set:prod", "data"], 2, ["--alias prod"]),
+        (["log", "set", "data", "--alias", "v7"], 2, ["v7"]),
+        (["log", "set", "data", "--alias", "a/b"], 2, ["a/b"]),
+        (["log", "set", "data", "--alias", ""], 2, ["alias"]),
+        (["log", "set", "data", "--type", "no/type"], 2, ["type name"]),
+        (["log", "new", "data"], 2, ["--type"]),
+        (["log", "new", "data", "--type", "job"], 2, ["reserved"]),
+        (["log", "set", "data", "--type", "model"], 5, ["'dataset'", "'model'"]),
+        (["log", "set", "nowhere"], 2, ["'nowhere'", "not there"]),
+        (["log", "set", ""], 2, ["not there"]),
+        (["log", "set", "data", "s3://bucket/key"], 2, ["reference"]),
+        (["log", "set", "data", "--prefix", "../up"], 2, ["'../up'"]),
+        (["log", "set", "data", "--prefix", ".artifactfs"], 2, [".artifactfs"]),
+        (["log", "set", "data", "--ttl", "soon"], 2, ["'soon'"]),
+        (["log", "set", "data", "--metadata", "rows"], 2, ["KEY=VALUE"]),
+        (["log", "set", "data", "--metadata", "rows=NaN"], 2, ["NaN"]),
+        (["log", "set", "data", "--metadata", "rows=1e999"], 2, ["rows"]),
+        (["log", "set", "data", "--metadata-file", "nowhere.json"], 2, ["nowhere.json"]),
+        (["log", "set", "data", "--metadata-file", "data/a.txt"], 2, ["JSON"]),
+        (["log", "set", "data", "--symlinks", "maybe"], 2, ["maybe"]),
+        (["log", "set"], 4, ["no draft"]),
+        (["log", "set", "data", *(w for i in range(101) for w in ("--metadata", f"k{i}=1"))], 2, ["100"]),
+        (["show", "sett"], 4, ["did you mean"]),
+        (["show", "set:prood"], 4, ["set"]),
+        (["show", "set:v9"], 4, ["v9"]),
+        (["show", "set:"], 2, ["alias"]),
+        (["ls", "mee"], 4, ["mee"]),
+        (["ls", "me/demoo"], 4, ["demoo"]),
+        (["ls", "set:latest", "none"], 4, ["'none'"]),
+        (["ls", "set", "a.txt"], 2, ["set:latest"]),
+        (["cat", "set", "none.txt"], 4, ["'none.txt'"]),
+        (["cat", "set", "../a.txt"], 2, ["'../a.txt'"]),
+        (["alias", "set:v0", "bad/alias"], 2, ["bad/alias"]),
+        (["alias", "set:v5", "ok"], 4, ["v5"]),
+        (["unalias", "set"], 2, ["names no alias"]),
+        (["unalias", "set:v0"], 2, ["v0"]),
+        (["unalias", "set:none"], 4, ["none"]),
+        (["unalias", "set:latest", "set:none"], 4, ["none"]),
+        (["link", "set:v0", "a/b/c/d"], 2, ["too many parts"]),
+        (["link", "set:v0", "set"], 5, ["set"]),
+        (["link", "none", "best"], 4, ["none"]),
+        (["unlink", "set:v0"], 4, ["no link"]),
+        (["verify", "set", "nowhere"], 4, ["nowhere"]),
+        (["diff", "set:v0", "set:v7"], 4, ["v7"]),
+        (["runs", "set"], 2, ["collection"]),
+        (["lineage", "none"], 4, ["none"]),
+        (["add", "set", "nowhere"], 2, ["nowhere"]),
+        (["add", "new", "data"], 2, ["--type"]),
+        (["add", "set", "data", "--type", "model"], 5, ["'model'"]),
+        (["add", "set", "data", "--from", "none"], 4, ["none"]),
+        (["remove", "set", "a.txt"], 4, ["no draft"]),
+        (["remove", "set"], 2, ["--all"]),
+        (["status", "set"], 4, ["no draft"]),
+        (["mount", "nowhere", "nothing:v0"], 4, ["nothing"]),
+        (["mount", "data", "--transport", "libfuse"], 2, ["libfuse", "--transport"][1:]),
+        (["init", "--blobs", "s3://bucket"], 2, ["--blobs"]),
+        (["--store", "postgresql://host/db", "ls"], 1, ["cannot open"]),
+        (["--store", "ftp://host/db", "ls"], 1, ["no place for a store"]),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else str(value),
+)
+def test_words(words: list[str], code: int, parts: list[str], run: Any, data: Path) -> None:
+    before = everything(run)
+    run(*words, code=code).complains(*parts)
+    assert everything(run) == before
+
+
+def test_a_file_that_may_not_be_read(program: Any, run: Any, data: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (data / "b.txt").write_text("x")
+    (data / "b.txt").chmod(0)
+    before = everything(run)
+    run(*LOG, code=7).complains("b.txt", "permissions")
+    assert everything(run) == before
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "loop", "dangling", "device"])
+@pytest.mark.parametrize("named", [True, False])
+def test_what_is_no_plain_file(kind: str, named: bool, run: Any, data: Path) -> None:
+    odd = data / "odd"
+    if kind == "fifo":
+        os.mkfifo(odd)
+    elif kind == "socket":
+        server = socket.socket(socket.AF_UNIX)
+        os.chdir(data)  # the path of a socket is short
+        server.bind("odd")
+        server.close()
+        os.chdir(data.parent)
+    elif kind == "loop":
+        odd.symlink_to("odd")
+    elif kind == "dangling":
+        odd.symlink_to("nowhere")
+    elif named:
+        odd = Path("/dev/null")
+    else:
+        try:
+            os.mknod(odd, 0o600 | 0o020000, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    before = everything(run)
+    result = run("log", "set", odd if named else data, code=None)
+    assert result.code in (1, 2)
+    result.complains(odd.name)
+    assert everything(run) == before
+
+
+def test_one_path_twice_with_other_bytes(run: Any, data: Path, home: Path) -> None:
+    (home / "a.txt").write_text("gamma\n")
+    before = everything(run)
+    run("log", "set", data, "a.txt", code=5).complains("a.txt", "other bytes")
+    assert everything(run) == before
+    run("log", "set", data, data / "a.txt")
+
+
+def test_a_path_that_is_file_and_directory(run: Any, data: Path, home: Path) -> None:
+    other = home / "other" / "a.txt"
+    other.mkdir(parents=True)
+    (other / "x").write_text("x")
+    before = everything(run)
+    run("log", "set", data, home / "other", code=5).complains("a.txt")
+    assert everything(run) == before
+
+
+def test_a_file_name_that_no_artifact_may_hold(run: Any, data: Path) -> None:
+    (data / "back\\slash").write_text("x")
+    before = everything(run)
+    run("log", "set", data, code=2).complains("backslash")
+    assert everything(run) == before
+
+
+def test_bytes_that_are_no_text_in_a_name(run: Any, data: Path) -> None:
+    path = os.path.join(os.fsencode(data), b"\xff\xfe")
+    with open(path, "w") as file:
+        file.write("x")
+    before = everything(run)
+    run("log", "set", data, code=2).complains("UTF-8")
+    assert everything(run) == before
+
+
+def test_damage_in_the_configuration(run: Any, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTIFACTFS_PROJECT", "no/project")
+    run("ls", code=2).complains("ARTIFACTFS_PROJECT")

@@ -1,0 +1,65 @@
+"""The examples in the commands' help are run, each in a store that holds what they speak of."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifactfs.cli.commands import artifactfs
+from artifactfs.cli.main import run as run_words
+
+MOUNTS = {"mount", "umount"}
+
+
+def examples() -> list[tuple[str, str]]:
+    import click
+
+    from artifactfs.cli.invocation import Invocation
+
+    context = click.Context(artifactfs, obj=Invocation())
+    found = []
+    for name in artifactfs.list_commands(context):
+        command = artifactfs.get_command(context, name)
+        found += [(name, example) for example in command.examples]  # type: ignore[union-attr]
+    return found
+
+
+@pytest.fixture
+def furnished(run: Any, home: Path) -> Path:
+    """The store and files that the examples speak of."""
+    (home / "data" / "images").mkdir(parents=True)
+    (home / "data" / "train.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
+    (home / "data" / "images" / "0.pgm").write_bytes(b"P5 1 1 255 \0")
+    for name in ("train.csv", "test.csv", "notes.txt"):
+        (home / name).write_text(f"{name}\n")
+    run("log", "digits", "data", "--type", "dataset", "--alias", "prod", "--alias", "stable")
+    run("link", "digits:v0", "portfolios/best-data")
+    run("download", "digits:prod")
+    run("add", "digits", "notes.txt", "--prefix", "docs")
+    return home
+
+
+@pytest.mark.parametrize(("name", "example"), [pair for pair in examples() if pair[0] not in MOUNTS])
+def test_an_example_works(name: str, example: str, furnished: Path, tmp_path: Path, capfd: Any) -> None:
+    words = example.split()
+    simple = not re.search(r"[|>$~]", example) and words[0] == "artifactfs"
+    if simple:
+        assert run_words(words[1:]) == 0, capfd.readouterr()
+        return
+    # A shell is needed: `artifactfs` is found on its path.
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "artifactfs").write_text(f'#!/bin/sh\nexec {sys.executable} -m artifactfs.cli.main "$@"\n')
+    (folder / "artifactfs").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    if "zsh" in example:
+        example = example.replace("eval", "printf %s")  # no zsh here to take it
+    done = subprocess.run(["sh", "-ec", example], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,109 @@
+"""`cat`, `download`, `diff` and `verify`: the bytes of a version."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BINARY = bytes(range(256)) * 40_000  # 10 MB: more than one block, and more than one portion
+
+
+@pytest.fixture
+def filled(run: Any, home: Path) -> Path:
+    data = home / "data"
+    (data / "sub").mkdir(parents=True)
+    (data / "a.txt").write_text("alpha\n")
+    (data / "sub" / "run.sh").write_text("#!/bin/sh\n")
+    (data / "sub" / "run.sh").chmod(0o755)
+    (data / "big.bin").write_bytes(BINARY)
+    run("log", "set", "data", "--type", "dataset")
+    return home
+
+
+def test_cat_gives_exactly_the_bytes(filled: Path) -> None:
+    command = [sys.executable, "-m", "artifactfs.cli.main", "cat", "set:v0", "big.bin"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == BINARY
+
+
+def test_cat_and_a_reader_that_has_enough(filled: Path) -> None:
+    command = f"{sys.executable} -m artifactfs.cli.main cat set big.bin | head -c 3 | od -An -tu1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1", "2"]
+    assert done.stderr == ""
+
+
+def test_download_and_verify(run: Any, filled: Path) -> None:
+    assert run("download", "set").last == "artifacts/set:v0"
+    target = filled / "artifacts" / "set:v0"
+    assert (target / "big.bin").read_bytes() == BINARY
+    assert os.access(target / "sub" / "run.sh", os.X_OK)
+    assert "3 files" in run("verify", "set", target).out
+    assert subprocess.run(["diff", "-r", "data", target], check=False).returncode == 0
+
+
+def test_download_elsewhere_and_in_part(run: Any, filled: Path) -> None:
+    result = run("download", "set", "copy", "--prefix", "sub/", "--json")
+    assert result.json["path"] == str(filled / "copy")
+    assert result.json["downloaded"] == 1
+    assert sorted(path.name for path in (filled / "copy").rglob("*")) == ["run.sh", "sub"]
+    assert "no path" in run("download", "set", "none", "--prefix", "zzz").err
+
+
+def test_download_where_the_environment_says(run: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTIFACTFS_ARTIFACT_DIR", str(filled / "down"))
+    assert run("download", "set").last == str(filled / "down" / "set:v0")
+
+
+def test_download_into_a_file(run: Any, filled: Path) -> None:
+    run("download", "set", "data/a.txt", code=5).complains("a.txt", "not a directory")
+
+
+def test_diff(run: Any, filled: Path) -> None:
+    data = filled / "data"
+    (data / "a.txt").write_text("alpha, longer\n")
+    (data / "new.txt").write_text("n")
+    (data / "big.bin").unlink()
+    run("log", "set", "data")
+    rows = [line.split() for line in run("diff", "set:v0", "set:v1").out.splitlines()[1:]]
+    assert [(row[0], row[-1]) for row in rows] == [("M", "a.txt"), ("D", "big.bin"), ("A", "new.txt")]
+    assert rows[0][1:-1] == ["6", "B", "->", "14", "B"]
+    facts = run("diff", "set:v0", "set:v1", "--json").json
+    assert [(fact["change"], fact["path"]) for fact in facts] == [("M", "a.txt"), ("D", "big.bin"), ("A", "new.txt")]
+    same = run("diff", "set:v1", "set:v1")
+    assert (same.out, "no difference" in same.err) == ("", True)
+
+
+def test_verify_a_directory_that_differs(run: Any, filled: Path) -> None:
+    data = filled / "data"
+    (data / "a.txt").write_text("omega\n")
+    (data / "extra").write_text("x")
+    (data / "big.bin").unlink()
+    result = run("verify", "set", "data", code=3)
+    assert result.out.splitlines() == ["changed   a.txt", "missing   big.bin", "extra     extra"]
+    assert result.err.count("\n") == 1
+    assert "3 files" in result.err
+    fact = run("verify", "set", "data", "--json", code=3).json
+    assert fact["ok"] is False
+    assert [(fault["fault"], fault["path"]) for fault in fact["faults"]] == [
+        ("changed", "a.txt"),
+        ("missing", "big.bin"),
+        ("extra", "extra"),
+    ]
+
+
+def test_verify_the_stored_bytes(run: Any, filled: Path) -> None:
+    assert "all as logged" in run("verify", "set").out
+    blob = max((path for path in (filled.parent / "store" / "blobs").rglob("*") if path.is_file()), key=os.path.getsize)
+    blob.chmod(0o644)
+    with open(blob, "r+b") as file:
+        file.seek(5_000_000)
+        file.write(b"?")
+    result = run("verify", "set", code=3)
+    assert result.out == "damaged   big.bin\n"
+    result = run("verify", "set", "--json", code=3)
+    assert result.json["faults"] == [{"path": "big.bin", "fault": "damaged"}]

@@ -1,0 +1,126 @@
+"""`add`, `remove`, `status`, and `log` without a path: drafts between commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def files(home: Path) -> Path:
+    (home / "data" / "sub").mkdir(parents=True)
+    (home / "data" / "a.txt").write_text("alpha\n")
+    (home / "data" / "sub" / "b.txt").write_text("beta\n")
+    (home / "c.txt").write_text("gamma\n")
+    return home
+
+
+def test_a_draft_from_add_to_log(run: Any, files: Path) -> None:
+    assert run("add", "set", "data", "--type", "dataset").last == "set: 2 files added; 2 files (11 B) in the draft"
+    run("add", "set", "c.txt", "--prefix", "more")
+    (files / "c.txt").write_text("changed after it was added\n")
+    assert run("status").out.splitlines()[1].split() == [
+        *("me/demo/set", "dataset", "3", "17", "B", "(new)", "3", "added"),
+    ]
+    run("remove", "set", "sub")
+    assert run("log", "set", "--alias", "prod").last == "me/demo/set:v0"
+    assert run("ls", "-R", "set:prod").out.split() == ["a.txt", "more/c.txt"]
+    assert run("cat", "set", "more/c.txt").out == "gamma\n"
+    assert "no draft is open" in run("status").err
+    run("log", "set", code=4).complains("no draft")
+
+
+def test_a_draft_against_the_latest_version(run: Any, files: Path) -> None:
+    run("log", "set", "data", "--type", "dataset")
+    run("add", "set", "c.txt", "--from", "set")
+    (files / "data" / "a.txt").write_text("other\n")
+    run("remove", "set", "a.txt")
+    run("add", "set", "data/a.txt")
+    run("remove", "set", "sub/b.txt")
+    assert run("status", "set").out.splitlines() == [
+        "me/demo/set: 2 files (12 B), against set:v0",
+        "  M  a.txt",
+        "  A  c.txt",
+        "  D  sub/b.txt",
+    ]
+    fact = run("status", "set", "--json").json
+    assert (fact["added"], fact["changed"], fact["removed"]) == (["c.txt"], ["a.txt"], ["sub/b.txt"])
+    assert run("status", "--json").json == [fact]
+    assert run("log", "set").last == "me/demo/set:v1"
+    assert run("cat", "set", "c.txt").out == "gamma\n"
+
+
+def test_nothing_new(run: Any) -> None:
+    run("log", "set", "data", "--type", "dataset")
+    run("add", "set", "data")
+    assert "nothing new" in run("status").out
+    assert run("log", "set", "--json").json["created"] is False
+
+
+def test_a_draft_is_given_up(run: Any, files: Path) -> None:
+    run("add", "set", "data", "--type", "dataset")
+    run("remove", "set", "--all")
+    assert run("status", "--json").json == []
+    assert not list((files.parent / "store" / "drafts").rglob("*.blob"))
+
+
+def test_a_failed_add_leaves_the_draft(run: Any, files: Path) -> None:
+    run("add", "set", "data", "--type", "dataset")
+    before = run("status", "set").out
+    (files / "d").mkdir()
+    os.mkfifo(files / "d" / "pipe")
+    run("add", "set", "c.txt", "d", code=1).complains("pipe")
+    run("remove", "set", "a.txt", "nowhere", code=4).complains("nowhere")
+    assert run("status", "set").out == before
+
+
+def test_a_draft_has_one_base_and_one_type(run: Any) -> None:
+    run("log", "set", "data", "--type", "dataset")
+    run("add", "set", "c.txt")
+    run("add", "set", "c.txt", "--from", "set", code=5).complains("open already")
+    run("add", "set", "c.txt", "--type", "model", code=5).complains("'dataset'")
+    run("log", "set", "--type", "model", code=5).complains("'dataset'")
+
+
+def test_drafts_are_told_apart(run: Any) -> None:
+    run("add", "set", "c.txt", "--type", "dataset")
+    run("add", "you/other/set", "data", "--type", "model")
+    rows = [line.split()[:2] for line in run("status").out.splitlines()[1:]]
+    assert rows == [["me/demo/set", "dataset"], ["you/other/set", "model"]]
+
+
+def test_a_draft_that_another_command_holds(run: Any, files: Path) -> None:
+    run("add", "set", "data", "--type", "dataset")
+    code = (
+        "import sys\nfrom artifactfs.drafts import Drafts\n"
+        "with Drafts(sys.argv[1]).open('me', 'demo', 'set'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, files.parent / "store" / "drafts"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    try:
+        run("add", "set", "c.txt", code=6).complains("try again")
+        assert "another process" in run("status").out
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    run("add", "set", "c.txt")
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"format": 99}'])
+def test_a_damaged_draft_blocks_nothing_else(garbage: bytes, run: Any, files: Path) -> None:
+    run("add", "set", "data", "--type", "dataset")
+    run("add", "fine", "c.txt", "--type", "dataset")
+    (files.parent / "store" / "drafts" / "me" / "demo" / "set" / "draft.json").write_bytes(garbage)
+    assert [fact["name"] for fact in run("status", "--json").json if "error" not in fact] == ["fine"]
+    run("log", "set", code=3).complains("draft")
+    run("log", "fine")
+    run("log", "set", "data", "--type", "dataset")

@@ -1,0 +1,168 @@
+"""The entry point: exit codes, the one line of an error, interrupts, and who reads standard output."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifactfs import errors
+from artifactfs.cli import main
+from artifactfs.cli.invocation import Invocation
+
+# Every class of errors.py. A new one has to be thought about here.
+EXPECTED = {
+    "Error": 1,
+    "InvalidError": 2,
+    "InvalidNameError": 2,
+    "InvalidPathError": 2,
+    "InvalidMetadataError": 2,
+    "InvalidManifestError": 2,
+    "InvalidConfigError": 2,
+    "SourceError": 1,
+    "SourceChangedError": 1,
+    "SourceMissingError": 2,
+    "NotFoundError": 4,
+    "EntryNotFoundError": 4,
+    "PathNotFoundError": 4,
+    "MountNotFoundError": 4,
+    "ConflictError": 5,
+    "PathConflictError": 5,
+    "TypeConflictError": 5,
+    "AliasConflictError": 5,
+    "MountConflictError": 5,
+    "ArtifactStatusError": 5,
+    "ArtifactNotLoggedError": 5,
+    "ArtifactFinalizedError": 5,
+    "DamageError": 3,
+    "MissingBlobError": 3,
+    "VerificationError": 3,
+    "StoreError": 1,
+    "NotAStoreError": 1,
+    "SchemaError": 1,
+    "UnavailableError": 6,
+    "SessionLostError": 6,
+    "NoSpaceError": 1,
+    "NotAllowedError": 7,
+    "ReadOnlyStoreError": 7,
+    "MountError": 1,
+    "WaitTimeoutError": 6,
+}
+
+
+def test_every_error_has_its_code() -> None:
+    classes = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.Error)]
+    assert {cls.__name__: main.exit_code(cls("x")) for cls in classes} == EXPECTED
+    assert main.exit_code(ValueError("x")) == 1
+
+
+def test_an_error_is_one_line_without_control_characters() -> None:
+    line = main.error_line(errors.StoreError("one\ntwo\x1b[31m three"))
+    assert line == "artifactfs: one two\\x1b[31m three"
+    assert "unexpected ValueError" in main.error_line(ValueError("a\nb"))
+    assert "\n" not in main.error_line(ValueError("a\nb"))
+
+
+def test_v_shows_the_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Invocation, "store", fail)
+    quiet = run("ls", code=1)
+    quiet.complains("unexpected RuntimeError: a bug")
+    loud = run("-v", "ls", code=1)
+    assert "Traceback" in loud.err
+    assert loud.err.splitlines()[-1] == quiet.err.splitlines()[-1]
+    assert "Traceback" in run("ls", "-v", code=1).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["lgo"], ["did you mean `artifactfs log`"]),
+        (["zzzzzz"], ["no command 'zzzzzz'", "artifactfs --help"]),
+        (["show"], ["missing argument 'REF'", "artifactfs show --help"]),
+        (["ls", "--jsn"], ["no such option", "--json"]),
+        (["show", "a", "b"], ["unexpected extra argument"]),
+        (["-q", "-v", "ls"], ["-q and -v"]),
+        (["completion", "tcsh"], ["tcsh"]),
+        (["--store"], ["--store", "argument"]),
+    ],
+)
+def test_words_that_are_off(arguments: list[str], words: list[str], run: Any) -> None:
+    run(*arguments, code=2).complains(*words)
+
+
+def test_no_words_show_the_help(run: Any) -> None:
+    assert run().out == run("--help").out == run("-h").out
+
+
+def test_the_version(run: Any) -> None:
+    assert run("--version").out == "artifactfs 0.1.0\n"
+
+
+def test_help_imports_no_command(home: Path) -> None:
+    code = (
+        "import sys\nfrom artifactfs.cli import main\nassert main.run(['--help']) == 0\n"
+        "heavy = 'sqlalchemy requests rich diskcache fuse platformdirs orjson blake3 zstandard'.split()\n"
+        "own = [n for n in sys.modules if n.startswith('artifactfs.')]\n"
+        "assert not [n for n in heavy if n in sys.modules], sys.modules\n"
+        "assert 'artifactfs.cli.listing' not in own and 'artifactfs.store' not in own, own\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_an_interrupt_while_modules_are_imported(home: Path) -> None:
+    # The import of click is where the program is when the signal comes: a finder in front of all others sends it.
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupter:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupter())\n"
+        "sys.argv = ['artifactfs', 'ls']\n"
+        "from artifactfs.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "artifactfs: interrupted; nothing was changed\n"
+
+
+def test_an_interrupt_while_a_command_works(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Invocation, "store", interrupt)
+    try:
+        run("ls", code=130).complains("interrupted; nothing was changed")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_reader_that_goes_away(program: Any) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as pipe:
+        result = program("--help", stdout=pipe)
+    assert result.err == ""
+
+
+def test_a_full_disk_below_standard_output(program: Any) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        result = program("completion", "fish", stdout=full, code=1)
+    result.complains("standard output cannot be written", "No space left")
+
+
+def test_standard_streams_that_are_closed(home: Path) -> None:
+    command = f"{sys.executable} -m artifactfs.cli.main --help >&- 2>&- <&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0

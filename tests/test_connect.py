@@ -1,0 +1,188 @@
+"""Connect: making stores, and what is said of places that are none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+import pytest
+
+from artifactfs import connect as connecting
+from artifactfs.config import load
+from artifactfs.connect import connect, create_store
+from artifactfs.errors import NotAllowedError, NotAStoreError, ReadOnlyStoreError, SchemaError, StoreError
+
+AS_NOBODY = (
+    "import os, sys\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+    "from artifactfs.connect import connect\nfrom artifactfs.errors import Error\n"
+    "try:\n    connect(sys.argv[1])\nexcept Error as error:\n    print(type(error).__name__, error)\n"
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def test_a_store_is_made_once(root: Path) -> None:
+    assert create_store(str(root))
+    marker = (root / "artifactfs.json").read_bytes()
+    assert not create_store(str(root))
+    assert (root / "artifactfs.json").read_bytes() == marker
+    store = connect(str(root))
+    assert store.location == str(root)
+    assert store.writable
+    assert orjson.loads(marker) == {"format": 1, "store": store.catalog.store_id()}
+    store.close()
+
+
+def test_an_empty_directory_becomes_a_store(root: Path) -> None:
+    root.mkdir()
+    assert create_store(str(root))
+
+
+def test_a_directory_with_files_does_not(root: Path) -> None:
+    root.mkdir()
+    (root / "mine.txt").write_text("x")
+    with pytest.raises(NotAStoreError, match="not empty and not a store"):
+        create_store(str(root))
+    with pytest.raises(NotAStoreError, match="not empty and not a store"):
+        connect(str(root), create=True)
+    assert os.listdir(root) == ["mine.txt"]
+
+
+def test_a_file_is_no_place(root: Path) -> None:
+    root.write_text("x")
+    for place in (root, root / "below"):
+        with pytest.raises((NotAStoreError, StoreError), match=r"[Nn]ot a directory"):
+            create_store(str(place))
+    with pytest.raises(NotAStoreError, match="artifactfs init"):
+        connect(str(root))
+
+
+def test_reading_makes_no_store(root: Path) -> None:
+    with pytest.raises(NotAStoreError, match=f"no store at {root}; make one with `artifactfs init {root}`"):
+        connect(str(root))
+    assert not root.exists()
+
+
+def test_writing_makes_the_configured_store(root: Path) -> None:
+    connect(str(root), create=True).close()
+    connect(str(root)).close()
+
+
+def test_the_default_store_is_made_on_first_use(own_home: Path) -> None:
+    store = connect()
+    assert store.location == load().store == str(own_home / ".local/share/artifactfs")
+    store.close()
+
+
+@pytest.mark.parametrize("point", ["blobs", "catalog.db", "artifactfs.json.new"])
+def test_what_an_interrupted_init_left_is_finished(point: str, root: Path) -> None:
+    create_store(str(root))
+    (root / "artifactfs.json").unlink()  # it is written last
+    if point == "blobs":
+        (root / "catalog.db").unlink()
+        (root / "packs").rmdir()
+    elif point == "artifactfs.json.new":
+        (root / "artifactfs.json.new").write_bytes(b'{"form')
+    with pytest.raises(NotAStoreError):
+        connect(str(root))
+    assert create_store(str(root))
+    connect(str(root)).close()
+
+
+def test_many_at_once_make_one_store(root: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: create_store(str(root)), range(8)))
+    assert made.count(True) == 1
+    connect(str(root)).close()
+
+
+def test_many_processes_at_once_make_one_store(root: Path) -> None:
+    code = f"from artifactfs.connect import create_store; print(create_store({str(root)!r}))"
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert sorted(process.communicate()[0].strip() for process in running) == ["False"] * 3 + ["True"]
+
+
+def test_a_newer_store(root: Path) -> None:
+    create_store(str(root))
+    (root / "artifactfs.json").write_bytes(b'{"format": 2, "store": "x"}')
+    for call in (connect, create_store):
+        with pytest.raises(SchemaError, match="newer artifactfs"):
+            call(str(root))
+
+
+@pytest.mark.parametrize("marker", [b"", b"[]", b"{}", b"\xff"])
+def test_a_damaged_marker(marker: bytes, root: Path) -> None:
+    create_store(str(root))
+    (root / "artifactfs.json").write_bytes(marker)
+    with pytest.raises(NotAStoreError, match="damaged"):
+        connect(str(root))
+
+
+def test_a_lost_catalog_is_not_replaced_by_an_empty_one(root: Path) -> None:
+    create_store(str(root))
+    (root / "catalog.db").unlink()
+    for call in (connect, create_store):
+        with pytest.raises(StoreError, match=r"lost its catalog\.db"):
+            call(str(root))
+    assert not (root / "catalog.db").exists()
+
+
+@pytest.mark.parametrize("url", ["postgresql://mira:secret@host/db", "https://host", "http://host"])
+def test_urls_of_later_versions(url: str) -> None:
+    with pytest.raises(StoreError, match="cannot open") as caught:
+        connect(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_scheme_that_means_nothing() -> None:
+    with pytest.raises(StoreError, match="no place for a store"):
+        create_store("ftp://host/x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_users_store(root: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & 0o001 == 0 and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    create_store(str(root))
+    root.chmod(0o700)
+    done = subprocess.run([sys.executable, "-c", AS_NOBODY, root], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("NotAllowedError no permission for"), done
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_store_without_write_permission_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_store(str(root))
+    monkeypatch.setattr(connecting, "_writable", lambda _: False)
+    store = connect(str(root))
+    assert not store.writable
+    assert store.catalog.entities() == []
+    with pytest.raises(ReadOnlyStoreError):
+        store.new_staging()
+    store.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_read_only_file_system(root: Path, tmp_path: Path) -> None:
+    create_store(str(root))
+    view = tmp_path / "view"
+    view.mkdir()
+    if subprocess.run(["mount", "--bind", root, view], check=False).returncode:
+        pytest.skip("bind mounts are not allowed here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", view], check=True)
+        store = connect(str(view))
+        assert not store.writable
+        assert store.catalog.entities() == []
+        store.close()
+        with pytest.raises(NotAllowedError):
+            create_store(str(view / "new"))
+    finally:
+        subprocess.run(["umount", view], check=True)
