@@ -9,7 +9,7 @@
     │   └── InvalidConfigError                    a configuration file or variable
     ├── SourceError (ValueError)                  a user's file cannot be taken in
     │   ├── SourceChangedError                    it changed while it was being logged
-    │   └── SourceMissingError
+    │   └── SourceMissingError (FileNotFoundError)
     ├── NotFoundError (ValueError)                no such thing in the store
     │   ├── EntryNotFoundError (KeyError)         no such path in a version
     │   ├── PathNotFoundError (FileNotFoundError) no such path in a draft or directory
