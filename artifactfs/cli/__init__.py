@@ -1,1 +1,3 @@
 """The command line: words in, a store called, text or JSON out."""
+
+PROGRAM = "artifactfs"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from . import PROGRAM
 from .invocation import Invocation
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -182,7 +183,7 @@ def complete(instruction: str, invocation: Invocation) -> int:
 
     from ..config import COMPLETION_VARIABLE
 
-    return shell_complete(artifactfs, {"obj": invocation}, "artifactfs", COMPLETION_VARIABLE, instruction)
+    return shell_complete(artifactfs, {"obj": invocation}, PROGRAM, COMPLETION_VARIABLE, instruction)
 
 
 def _print_help(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -195,7 +196,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
     if value and not context.resilient_parsing:
         from .. import __version__
 
-        context.ensure_object(Invocation).output.text(f"artifactfs {__version__}")
+        context.ensure_object(Invocation).output.text(f"{PROGRAM} {__version__}")
         context.exit()
 
 
@@ -203,13 +204,13 @@ def _suggestion(name: str, names: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, names, n=1)
-    return f"did you mean `artifactfs {near[0]}`?" if near else "see `artifactfs --help`"
+    return f"did you mean `{PROGRAM} {near[0]}`?" if near else f"see `{PROGRAM} --help`"
 
 
 _SHARED = frozenset({"store", "json", "quiet", "verbose", "help"})
 
 artifactfs = Group(
-    "artifactfs",
+    PROGRAM,
     help="Versioned datasets and models as plain read-only directories.",
     params=[
         *global_options(),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from . import PROGRAM
 from .commands import artifactfs, command
 from .invocation import Invocation
-from .main import PROGRAM
 
 # Bash takes a colon for the end of a word, so `digits:pr` would arrive as three words and be completed as if it stood
 # alone. The words are split here, at spaces, and what stands before the colon is cut off the answers again.

@@ -10,11 +10,11 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import errors
+from . import PROGRAM
 
 if TYPE_CHECKING:
     from .invocation import Invocation
 
-PROGRAM = "artifactfs"
 INTERRUPTED = 130
 
 EXIT_CODES: dict[type[errors.Error], int] = {
@@ -40,6 +40,7 @@ def main() -> NoReturn:
     """Run the program on the words of the command line and exit."""
     try:
         code = run(sys.argv[1:])
+        _ignore_interrupts()
     except KeyboardInterrupt:
         code = _interrupted()
     # Threads of an interrupted command may still be copying: nothing of theirs can be seen, so nobody waits for them.
@@ -131,9 +132,7 @@ def _failed(error: Exception, invocation: Invocation) -> int:
 
 
 def _interrupted(invocation: Invocation | None = None) -> int:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignore_interrupts()
     line = f"{PROGRAM}: interrupted; {invocation.when_interrupted if invocation else 'nothing was changed'}"
     try:
         if invocation is not None:
@@ -144,6 +143,13 @@ def _interrupted(invocation: Invocation | None = None) -> int:
     except Exception:
         pass
     return INTERRUPTED
+
+
+def _ignore_interrupts() -> None:
+    """The result is settled: an interrupt on the last steps changes nothing but would look like a failure."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _usage_text(error: Exception) -> str:
