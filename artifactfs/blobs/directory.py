@@ -167,9 +167,7 @@ class DirectoryBlobs:
     def _move(self, name: str, source: str, target: str, descriptor: int, size: int) -> None:
         """Give the open, flushed file `source` the name `target`, or leave the object that came there meanwhile."""
         try:
-            self._in_folder(target, lambda: rename_noreplace(source, target))
-        except FileExistsError:
-            self._exists(name, target, size)
+            self._rename(name, source, target, size)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -187,20 +185,26 @@ class DirectoryBlobs:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            rename_noreplace(temporary, target)
-        except BaseException as error:
+            self._rename(name, temporary, target, size)
+        finally:
             _unlink_if_there(temporary)
-            if not isinstance(error, FileExistsError):
-                raise
-            self._exists(name, target, size)
+
+    def _rename(self, name: str, source: str, target: str, size: int) -> None:
+        while True:
+            try:
+                return self._in_folder(target, lambda: rename_noreplace(source, target))
+            except FileExistsError:
+                if self._exists(name, target, size):
+                    return None
+                # It was deleted since, so the name is free again.
 
     def _in_folder(self, target: str, call: Callable[[], _T]) -> _T:
-        """`call()`; where it finds the folder of `target` missing, that is made first."""
+        """`call()`; where it finds the folder of `target` missing, that is made first. The root never is."""
         try:
             return call()
         except FileNotFoundError:
             folder = self.root
-            for part in os.path.dirname(target)[len(self.root) + 1 :].split("/"):
+            for part in target[len(self.root) + 1 :].split("/")[:-1]:
                 folder = os.path.join(folder, part)
                 try:
                     os.mkdir(folder, DIRECTORY_MODE)

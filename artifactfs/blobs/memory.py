@@ -6,8 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from ..errors import DamageError, MissingBlobError
-from .durable import storage_error
+from ..errors import DamageError, MissingBlobError, StoreError
 from .protocol import ObjectInfo, check_object_name
 
 
@@ -22,10 +21,11 @@ class MemoryBlobs:
         check_object_name(name)
         try:
             with open(source, "rb") as file:
-                self.put(name, file.read())
+                data = file.read()
+            self.put(name, data)
             os.unlink(source)
         except OSError as error:
-            raise storage_error(error, source) from None
+            raise StoreError(f"{name} cannot be stored from {source}: {error.strerror}") from None
 
     def put(self, name: str, data: bytes) -> None:
         check_object_name(name)

@@ -35,7 +35,8 @@ class Blobs(Protocol):
 
         Whole when it is visible, durable after the next `sync`. An object of that name and the same size is left as it
         is, as names are digests; one of another size raises DamageError, and `source` stays. The file may be given
-        another mode, and lies in the store itself where it can be moved: nothing may have it open for writing.
+        another mode, and lies in the store itself where it can be moved: nothing may have it open for writing. Raises
+        StoreError where `source` cannot be read.
         """
 
     def put(self, name: str, data: bytes) -> None:
