@@ -93,7 +93,7 @@ class TreeIndex:
             raise DamageError("a tree index has another format")
         if manifest != manifest_digest:
             raise DamageError("a tree index belongs to another manifest")
-        self._count = count
+        self._count: int = count
         self._digests = _BODY + count * _RECORD.size
         self._digest_count = digests
         self._objects = self._digests + digests * DIGEST_SIZE

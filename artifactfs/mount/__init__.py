@@ -1,0 +1,1 @@
+"""The mount: a store, or a part of it, as a read-only file system."""

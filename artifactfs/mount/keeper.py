@@ -1,0 +1,255 @@
+"""The keeper of a mount: mounts, holds /dev/fuse, starts a worker, and starts another when that one dies.
+
+Run as `python -m artifactfs.mount.keeper MOUNTPOINT`, with its orders as JSON on stdin. It serves nothing, imports
+little, and lives as long as the mount. Requests that a dead worker took are sent again by the kernel
+(FUSE_NOTIFY_RESEND), so readers notice nothing but the time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from ..errors import Error, MountError
+from . import state, system
+from .openfiles import Memory
+from .protocol import HAS_RESEND, NOTIFY_RESEND, OUT_HEADER
+
+_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STEADY = 10.0
+"""Seconds after which a worker counts as having worked, so that the next pause is short again."""
+_LONGEST_PAUSE = 5.0
+_FIRST_PAUSE = 0.05
+_PATIENCE = 5.0
+_GLANCE = 200
+"""Milliseconds between two looks at what a wait cannot wait for."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the keeper is to do. `home` is the directory that the package is imported from."""
+
+    mountpoint: str
+    source: str
+    where: str
+    command: list[str]
+    home: str
+    state: str
+    log: str
+    allow_other: bool
+    passthrough: bool
+    report: int
+
+
+class Keeper:
+    """One mount and its worker."""
+
+    def __init__(self, orders: Orders, device: int) -> None:
+        self._orders = orders
+        self._device = device
+        self._memory = Memory.create()
+        self._alive, self._alive_end = os.pipe()
+        self._started = time.time_ns()
+        self._where = orders.where
+        self._worker = 0
+        self._worker_since = 0.0
+        self._failures = 0
+        self._info: state.MountInfo | None = None
+
+    def start(self) -> state.MountInfo:
+        """Start the first worker and wait until it serves. Raises what it reports."""
+        pipe = self._start_worker()
+        self._await(pipe)
+        told = state.await_report(pipe)
+        self._where = told["where"]
+        system.raise_read_ahead(self._orders.mountpoint)
+        pid = os.getpid()
+        self._info = state.MountInfo(
+            mountpoint=self._orders.mountpoint,
+            where=self._where,
+            store=self._orders.source,
+            transport="kernel",
+            mode=told["mode"],
+            keeper_pid=pid,
+            worker_pids=[self._worker],
+            restarts=0,
+            started=self._started / 1e9,
+            keeper_start=system.process_start(pid) or 0,
+        )
+        state.write(self._orders.state, self._info)
+        return self._info
+
+    def _await(self, pipe: int) -> None:
+        """Wait until the worker says something. Raises MountError when the caller gave up or we are told to end."""
+        waiting = select.poll()
+        waiting.register(pipe, select.POLLIN)
+        waiting.register(self._orders.report, 0)  # a writing end: an error tells that the reader is gone
+        while True:
+            events = dict(waiting.poll(_GLANCE))
+            if self._orders.report in events or signal.sigpending() & {signal.SIGTERM, signal.SIGINT}:
+                os.close(pipe)
+                os.kill(self._worker, signal.SIGKILL)
+                raise MountError("interrupted")
+            if events:
+                return
+
+    def keep(self) -> None:
+        """Keep the mount served until it is unmounted, or until we are told to end."""
+        while True:
+            number = signal.sigwait(_SIGNALS)
+            if number in (signal.SIGTERM, signal.SIGINT):
+                system.log("told to end; unmounting")
+                self.end()
+                return
+            if number == signal.SIGCHLD and self._has_ended() and not self._restart():
+                return
+
+    def end(self) -> None:
+        """Unmount, also while it is in use, and see the worker off."""
+        for lazy in (False, True):
+            try:
+                if system.mounted_at(self._orders.mountpoint) is not None:
+                    system.detach(self._orders.mountpoint, lazy=lazy)
+                break
+            except Error as error:
+                if lazy:
+                    system.log(f"{error}")
+        self._see_off()
+
+    def _see_off(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while self._worker and not self._collected():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                os.kill(self._worker, signal.SIGKILL)
+                os.waitpid(self._worker, 0)
+                self._worker = 0
+            else:
+                signal.sigtimedwait((signal.SIGCHLD,), left)
+
+    def _start_worker(self) -> int:
+        """Start a worker; the pipe on which it says its first word."""
+        orders = self._orders
+        told, report = os.pipe()
+        handed = (self._device, self._memory, report, self._alive)
+        handover = state.Handover(
+            *handed,
+            mountpoint=orders.mountpoint,
+            where=self._where,
+            passthrough=orders.passthrough,
+            started=self._started,
+            state=orders.state,
+            log=orders.log,
+        )
+        words = [*orders.command, "--handover", handover.to_text()]
+        self._worker_since = time.monotonic()
+        self._worker = os.fork()
+        if self._worker == 0:
+            _become(words, orders.home, handed)
+        os.close(report)
+        return told
+
+    def _collected(self) -> bool:
+        pid, status = os.waitpid(self._worker, os.WNOHANG)
+        if pid == 0:
+            return False
+        self._worker = 0
+        self._status = os.waitstatus_to_exitcode(status)
+        return True
+
+    def _has_ended(self) -> bool:
+        return bool(self._worker) and self._collected()
+
+    def _restart(self) -> bool:
+        """Start another worker in place of a dead one; False when the mount is gone, or we were told to end."""
+        while True:
+            if self._status == 0 or system.mounted_at(self._orders.mountpoint) is None:
+                self.end()
+                return False
+            lived = time.monotonic() - self._worker_since
+            self._failures = 0 if lived > _STEADY else self._failures + 1
+            pause = 0.0 if self._failures <= 1 else min(_FIRST_PAUSE * 2 ** (self._failures - 2), _LONGEST_PAUSE)
+            cause = f"was killed by signal {-self._status}" if self._status < 0 else f"ended with {self._status}"
+            system.log(
+                f"the worker {cause} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else "")
+            )
+            if pause and signal.sigtimedwait((signal.SIGTERM, signal.SIGINT), pause) is not None:
+                self.end()
+                return False
+            os.close(self._start_worker())
+            self._resend()
+            self._record()
+            if not self._has_ended():
+                return True
+
+    def _resend(self) -> None:
+        """Make the kernel send again what the dead worker took and did not answer."""
+        agreement = Memory(self._memory).agreement()
+        if agreement is None or not agreement.flags & HAS_RESEND:
+            return
+        try:
+            os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, NOTIFY_RESEND, 0))
+        except OSError as error:
+            system.log(f"the kernel would not resend; {error.strerror}")
+
+    def _record(self) -> None:
+        if self._info is not None:
+            self._info = replace(self._info, worker_pids=[self._worker], restarts=self._info.restarts + 1)
+            try:
+                state.write(self._orders.state, self._info)
+            except OSError as error:
+                system.log(f"{self._orders.state} cannot be written; {error.strerror}")
+
+
+def main() -> int:
+    """Do what the orders on stdin say; the exit code."""
+    orders = Orders(**json.load(sys.stdin))
+    if orders.log and os.fork():
+        return 0  # whoever started us waits for this one only; init takes the other
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    os.set_inheritable(orders.report, False)
+    os.chdir("/")
+    try:
+        if orders.log:
+            system.redirect(orders.log)
+            system.bound_log(orders.log)
+        keeper = Keeper(orders, system.attach(orders.mountpoint, orders.source, allow_other=orders.allow_other))
+    except Exception as error:
+        state.report_failure(orders.report, error)
+        return 1
+    try:
+        info = keeper.start()
+    except Exception as error:
+        keeper.end()
+        state.report_failure(orders.report, error)
+        return 1
+    system.log(f"mounted {orders.source} {info.where} at {orders.mountpoint}, {info.mode}")
+    if state.report_ready(orders.report, info.to_json()):
+        keeper.keep()
+    else:
+        keeper.end()
+    state.remove(orders.state)
+    system.log(f"unmounted {orders.mountpoint}")
+    return 0
+
+
+def _become(words: list[str], home: str, handed: tuple[int, ...]) -> NoReturn:
+    """In a forked child: turn into the worker."""
+    try:
+        for descriptor in handed:
+            os.set_inheritable(descriptor, True)
+        os.chdir(home)  # `python -m` imports from where it is started
+        os.execv(words[0], words)
+    except OSError as error:
+        system.log(f"{words[0]} cannot be run; {error.strerror}")
+    os._exit(127)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""What is known of running mounts: one JSON file each under the state directory, and what keeper and worker tell.
+
+Owns the shapes that the caller of `mount`, the keeper and the workers share. The keeper writes a mount's file, and
+removes it at the end; what is left of a dead keeper is dropped by whoever reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .. import errors
+from . import system
+
+
+@dataclass(frozen=True)
+class MountInfo:
+    """A running mount. `started` is seconds since 1970; `keeper_start` tells the keeper from a later process."""
+
+    mountpoint: str
+    where: str
+    store: str
+    transport: str
+    mode: str
+    keeper_pid: int
+    worker_pids: list[int]
+    restarts: int
+    started: float
+    keeper_start: int = field(default=0, repr=False)
+
+    @property
+    def worker_pid(self) -> int:
+        """The first worker, 0 while there is none."""
+        return self.worker_pids[0] if self.worker_pids else 0
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it was mounted."""
+        return max(time.time() - self.started, 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as one JSON object."""
+        return {**asdict(self), "worker_pid": self.worker_pid, "uptime": round(self.uptime, 1)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> MountInfo:
+        """The mount that an object describes. Raises KeyError, TypeError, ValueError."""
+        return cls(
+            mountpoint=str(value["mountpoint"]),
+            where=str(value["where"]),
+            store=str(value["store"]),
+            transport=str(value["transport"]),
+            mode=str(value["mode"]),
+            keeper_pid=int(value["keeper_pid"]),
+            worker_pids=[int(pid) for pid in value["worker_pids"]],
+            restarts=int(value["restarts"]),
+            started=float(value["started"]),
+            keeper_start=int(value["keeper_start"]),
+        )
+
+    def is_alive(self) -> bool:
+        """Whether its keeper still runs."""
+        return system.process_start(self.keeper_pid) == self.keeper_start
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What a keeper hands a worker: descriptors by number, and what to show.
+
+    `device` is /dev/fuse, `memory` the memory file, `report` the pipe for the first word, `alive` a pipe whose other
+    end only the keeper holds. `log` is the log file, "" in the foreground.
+    """
+
+    device: int
+    memory: int
+    report: int
+    alive: int
+    mountpoint: str
+    where: str
+    passthrough: bool
+    started: int
+    state: str
+    log: str
+
+    def to_text(self) -> str:
+        """One word for a command line."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str) -> Handover:
+        """Parse `to_text`. Raises MountError."""
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError):
+            raise errors.MountError("a mount's worker is started by `artifactfs mount` only") from None
+
+
+def folder(state_dir: str) -> str:
+    """The directory of the mounts' files, made when missing, for the user alone."""
+    path = os.path.join(state_dir, "mounts")
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise errors.MountError(f"{path} cannot be made; {error.strerror}") from None
+    return path
+
+
+def file_stem(state_dir: str, mountpoint: str) -> str:
+    """The path, without suffix, of a mount's files: the same for every mount at one place."""
+    name = hashlib.blake2b(os.fsencode(mountpoint), digest_size=8).hexdigest()
+    return os.path.join(folder(state_dir), name)
+
+
+def write(path: str, info: MountInfo) -> None:
+    """Write a mount's file, at once or not at all."""
+    temporary = f"{path}.{os.getpid()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, json.dumps(info.to_json(), indent=1).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, path)
+
+
+def read(path: str) -> MountInfo | None:
+    """The mount of a file, or None when there is none that means anything."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return MountInfo.from_json(json.load(file))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remove(path: str) -> None:
+    """Remove a mount's file; harmless when it is gone."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def report_ready(descriptor: int, value: dict[str, Any]) -> bool:
+    """Tell whoever waits at the other end of a pipe that it is done, and close it; False when nobody waits any more."""
+    return _report(descriptor, {"ready": value})
+
+
+def report_failure(descriptor: int, error: BaseException) -> None:
+    """Tell whoever waits at the other end of a pipe why it cannot be, and close it."""
+    known = isinstance(error, errors.Error)
+    message = str(error) if known else f"unexpected {type(error).__name__}: {error}"
+    _report(descriptor, {"error": type(error).__name__ if known else "MountError", "message": message})
+
+
+def await_report(descriptor: int) -> dict[str, Any]:
+    """What the other end of a pipe tells. Raises the error it tells, MountError when it ended without a word."""
+    with os.fdopen(descriptor, "rb") as pipe:
+        data = pipe.read()
+    if not data:
+        raise errors.MountError("the mount's process ended before it could answer; see its log")
+    told = json.loads(data)
+    if "ready" in told:
+        ready: dict[str, Any] = told["ready"]
+        return ready
+    kind = getattr(errors, told["error"], None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.Error)):
+        kind = errors.MountError
+    raise kind(told["message"])
+
+
+def _report(descriptor: int, value: dict[str, Any]) -> bool:
+    try:
+        with os.fdopen(descriptor, "wb") as pipe:
+            pipe.write(json.dumps(value).encode())
+    except OSError:
+        return False
+    return True

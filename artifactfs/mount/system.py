@@ -1,0 +1,292 @@
+"""The system's side of a mount: attaching and detaching, the mount table, who uses a mount, and the log.
+
+Owns mount(2), fusermount3 and /proc. Knows nothing of trees or of the FUSE protocol. Linux only.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..errors import MountConflictError, MountError, NotAllowedError
+
+TYPE = "fuse.artifactfs"
+DEVICE = "/dev/fuse"
+
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
+_MNT_DETACH = 2
+_CAP_SYS_ADMIN = 21
+_MAX_READ = 1 << 20
+_READ_AHEAD_KB = b"1024"
+_LOG_LIMIT = 1 << 20
+_PLAIN_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
+
+
+class Mounted(NamedTuple):
+    """A line of the mount table. `device` is `major:minor`."""
+
+    device: str
+    mountpoint: str
+    type: str
+    source: str
+
+
+def mount_table() -> list[Mounted]:
+    """What is mounted in this namespace, in the order of mounting."""
+    rows = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            left, _, right = line.rstrip("\n").partition(" - ")
+            fields, (kind, source, *_) = left.split(" "), right.split(" ")
+            rows.append(Mounted(fields[2], _unescaped(fields[4]), kind, _unescaped(source)))
+    return rows
+
+
+def mounted_at(mountpoint: str) -> Mounted | None:
+    """What was mounted last at that (absolute, real) path."""
+    return next((row for row in reversed(mount_table()) if row.mountpoint == mountpoint), None)
+
+
+def is_dead(mountpoint: str) -> bool:
+    """Whether nobody serves the mount any more: `Transport endpoint is not connected`."""
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def is_privileged() -> bool:
+    """Whether this process may call mount(2)."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+    return False
+
+
+def may_pass_through() -> bool:
+    """Whether the kernel takes backing files from this process: CAP_SYS_ADMIN outside of any user namespace."""
+    with open("/proc/self/uid_map", encoding="ascii") as mapping:
+        return is_privileged() and mapping.read().split() == ["0", "0", "4294967295"]
+
+
+def attach(mountpoint: str, source: str, *, allow_other: bool) -> int:
+    """Mount a new FUSE connection; the descriptor of its device. Raises MountError, NotAllowedError."""
+    options = f"default_permissions,max_read={_MAX_READ}" + (",allow_other" if allow_other else "")
+    if not is_privileged():
+        return _attach_by_helper(mountpoint, source, options)
+    try:
+        device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountError(f"{DEVICE} cannot be opened ({error.strerror}); load the kernel's fuse module") from None
+    data = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},{options}"
+    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+    code = _call("mount", os.fsencode(source), os.fsencode(mountpoint), TYPE.encode(), flags, data.encode())
+    if code:
+        os.close(device)
+        raise MountError(f"{mountpoint} cannot be mounted; {os.strerror(code)}")
+    return device
+
+
+def detach(mountpoint: str, *, lazy: bool = False) -> None:
+    """Unmount; `lazy` also while it is in use. Raises MountConflictError when it is in use, MountError."""
+    if is_privileged():
+        code = _call("umount2", os.fsencode(mountpoint), _MNT_DETACH if lazy else 0)
+        if code == errno.EBUSY:
+            raise MountConflictError(f"{mountpoint} is in use")
+        if code:
+            raise MountError(f"{mountpoint} cannot be unmounted; {os.strerror(code)}")
+        return
+    ended = _run_helper(["-u", *(["-z"] if lazy else []), "--", mountpoint])
+    if ended.returncode:
+        text = ended.stderr.decode(errors="replace").strip()
+        if "busy" in text.lower():
+            raise MountConflictError(f"{mountpoint} is in use")
+        raise MountError(f"{mountpoint} cannot be unmounted; {text or 'fusermount3 failed'}")
+
+
+def check_allow_other() -> None:
+    """Raises NotAllowedError where an ordinary user may not let others in."""
+    if is_privileged():
+        return
+    try:
+        with open("/etc/fuse.conf", encoding="utf-8", errors="replace") as configuration:
+            if any(line.strip() == "user_allow_other" for line in configuration):
+                return
+    except OSError:
+        pass
+    raise NotAllowedError("--allow-other is not allowed here; it needs the line user_allow_other in /etc/fuse.conf")
+
+
+def raise_read_ahead(mountpoint: str) -> bool:
+    """Let the kernel ask for up to 1 MiB at once when a file is read in order; False where we may not."""
+    row = mounted_at(mountpoint)
+    if row is None:
+        return False
+    try:
+        descriptor = os.open(f"/sys/class/bdi/{row.device}/read_ahead_kb", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(descriptor, _READ_AHEAD_KB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def users_of(mountpoint: str) -> list[str]:
+    """Who has something open below a mount, as far as we may see: `bash (pid 12, current directory)`."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        how = next(_uses(f"/proc/{pid}", mountpoint), None)
+        if how is not None:
+            found.append(f"{_command(pid)} (pid {pid}, {how})")
+    return found
+
+
+def process_start(pid: int) -> int | None:
+    """When a process started, in the kernel's ticks, to tell it from a later one with its number; None: it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def log(text: str) -> None:
+    """Write one line to the log, which is stderr. Where that is a file, it is cut when it grows too large."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    try:
+        os.write(2, f"{stamp} {os.getpid()} {line}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # a full disk must not stop the mount
+
+
+def bound_log(path: str) -> None:
+    """Move what the log holds to `path.1` when it is large. The log is written in append mode, so it can be cut."""
+    try:
+        if os.fstat(2).st_size > _LOG_LIMIT:
+            shutil.copyfile(path, path + ".1")
+            os.ftruncate(2, 0)
+    except OSError:
+        pass
+
+
+def _call(function: str, *arguments: bytes | int) -> int:
+    """Call the C library; 0 or the errno."""
+    library = ctypes.CDLL(None, use_errno=True)
+    return 0 if getattr(library, function)(*arguments) == 0 else ctypes.get_errno()
+
+
+def _attach_by_helper(mountpoint: str, source: str, options: str) -> int:
+    escaped = source.replace("\\", "\\\\").replace(",", "\\,")
+    words = f"{options},ro,nosuid,nodev,fsname={escaped},subtype={TYPE.partition('.')[2]}"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ended = _run_helper(["-o", words, "--", mountpoint], theirs.fileno())
+        if ended.returncode:
+            text = ended.stderr.decode(errors="replace").strip().removeprefix("fusermount3: ")
+            raise MountError(f"{mountpoint} cannot be mounted; {text or 'fusermount3 failed'}")
+        numbers = array.array("i")
+        size = socket.CMSG_SPACE(numbers.itemsize)
+        _, messages, _, _ = ours.recvmsg(1, size)
+    for level, kind, data in messages:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(data[: numbers.itemsize])
+            os.set_inheritable(numbers[0], False)
+            return numbers[0]
+    raise MountError(f"{mountpoint} cannot be mounted; fusermount3 gave no device")
+
+
+def _run_helper(words: list[str], socket_number: int | None = None) -> subprocess.CompletedProcess[bytes]:
+    helper = shutil.which("fusermount3", path=_PLAIN_ENVIRONMENT["PATH"])
+    if helper is None:
+        raise MountError("fusermount3 is not installed; install the package fuse3, or mount as root")
+    environment = dict(_PLAIN_ENVIRONMENT)
+    if socket_number is not None:
+        environment["_FUSE_COMMFD"] = str(socket_number)
+    return subprocess.run(
+        [helper, *words],
+        env=environment,
+        pass_fds=[] if socket_number is None else [socket_number],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+
+
+def _uses(process: str, mountpoint: str) -> Iterator[str]:
+    for name, how in (("cwd", "current directory"), ("root", "root directory"), ("exe", "program")):
+        if _is_below(_link(f"{process}/{name}"), mountpoint):
+            yield how
+    try:
+        descriptors = os.listdir(f"{process}/fd")
+    except OSError:
+        return
+    for descriptor in descriptors:
+        target = _link(f"{process}/fd/{descriptor}")
+        if _is_below(target, mountpoint):
+            yield f"open {target}"
+    try:
+        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            for line in maps:
+                path = line.rstrip("\n").split(" ", 5)[-1].strip()
+                if _is_below(path, mountpoint):
+                    yield f"mapped {path}"
+    except OSError:
+        return
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _is_below(path: str, mountpoint: str) -> bool:
+    return path == mountpoint or path.startswith(mountpoint.rstrip("/") + "/")
+
+
+def _command(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "?"
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
+    raw = os.fsencode(text)
+    decoded = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), raw)
+    return os.fsdecode(decoded)
+
+
+def redirect(path: str) -> None:
+    """Make the file at `path` stdout and stderr, and nothing stdin; the file is made for the user alone."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    log_file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(nothing, 0)
+    os.dup2(log_file, 1)
+    os.dup2(log_file, 2)
+    os.close(nothing)
+    os.close(log_file)

@@ -1,0 +1,610 @@
+"""Tree: what a mount shows. Defined once and only here, with no FUSE in it.
+
+    entity/project/type/collection/{v0,v1,...,latest -> v1,prod -> v0}      directories that change
+    v0/...                                                                 the entries of a version, which never change
+    v0/.artifactfs/{manifest.json,artifact.json,README.md}                 not listed, there by name
+
+Owns the shape, names, modes, times, extended attributes, and how long each answer stays true. What may change is read
+from the catalog, kept, and looked at again when the catalog has moved on, which is asked at most every `refresh`
+seconds; the rest of that time is how long an answer holds. While the catalog is out of reach, what was seen last stays.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+import threading
+import time
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import orjson
+import xxhash
+
+from ..errors import DamageError, MissingBlobError, NotFoundError, UnavailableError
+from ..names import HIDDEN, parse_version_name, shown
+from ..reader import BytesBlob, OpenBlob
+from ..records import Alias, Collection, Location, Member, Membership, Namespace, Version
+from ..treeindex import Listed, TreeIndex
+from .nodes import ROOT, Kind, node_id, split
+
+FOREVER = math.inf
+"""The validity, in seconds, of what never changes."""
+
+DIRECTORY = stat.S_IFDIR | 0o555
+FILE = stat.S_IFREG | 0o444
+PROGRAM = stat.S_IFREG | 0o555
+LINK = stat.S_IFLNK | 0o777
+
+FIRST_OFFSET = 3
+"""Offsets in a listing that are not children's: 0 is its start, 1 and 2 are `.` and `..`."""
+
+XATTR_PREFIX = "user.artifactfs."
+
+_HIDDEN_NAME = HIDDEN.encode()
+_MANIFEST, _ARTIFACT, _README = 1, 2, 3
+_HIDDEN_FILES = {b"manifest.json": _MANIFEST, b"artifact.json": _ARTIFACT, b"README.md": _README}
+_ALIAS_OFFSETS = 1 << 40
+_SECOND = 10**9
+_KEPT_LEVELS = 512
+_KEPT_VIEWS = 128
+_KEPT_DOCUMENTS = 4
+
+
+class Browsing(Protocol):
+    """What the tree asks of a catalog; see catalog.protocol.Catalog."""
+
+    def last_change(self) -> int: ...
+    def entities(self) -> list[Namespace]: ...
+    def projects(self, entity_id: int) -> list[Namespace]: ...
+    def types(self, project_id: int) -> list[Namespace]: ...
+    def collections_of_type(self, type_id: int) -> list[Collection]: ...
+    def entity(self, name: str) -> Namespace: ...
+    def project(self, entity: str, name: str) -> Namespace: ...
+    def collection(self, entity: str, project: str, name: str) -> Collection: ...
+    def version(self, version_id: int) -> Version: ...
+    def linked(self, link_id: int) -> Membership: ...
+    def members(self, collection_id: int) -> list[Member]: ...
+    def aliases(self, collection_id: int) -> list[Alias]: ...
+    def membership(self, collection_id: int, version: str) -> Membership: ...
+
+
+class BlobReader(Protocol):
+    """What opens blobs; see reader.Reader."""
+
+    def open(
+        self, blob: bytes, size: int, hint: Location | None = None, *, blocks: bytes | None = None
+    ) -> OpenBlob: ...
+
+
+class LocalObjects(Protocol):
+    """What tells where a stored object lies on this machine; see blobs.protocol.Blobs."""
+
+    def local_file(self, name: str) -> str | None: ...
+
+
+class TreeStore(Protocol):
+    """What the tree asks of a store. Every call may be made from any thread."""
+
+    @property
+    def catalog(self) -> Browsing: ...
+    @property
+    def reader(self) -> BlobReader: ...
+    @property
+    def blobs(self) -> LocalObjects: ...
+    def tree_of(self, version: Version) -> TreeIndex: ...
+    def manifest_bytes(self, version: Version) -> bytes: ...
+
+
+class Attributes(NamedTuple):
+    """What stat shows of a node. Times are nanoseconds; they stay true for `valid` seconds."""
+
+    node: int
+    mode: int
+    size: int
+    links: int
+    modified: int
+    created: int
+    valid: float
+
+
+class Found(NamedTuple):
+    """The answer to a lookup: None for a name that is not there; the answer stays true for `valid` seconds."""
+
+    attributes: Attributes | None
+    valid: float
+
+
+class Child(NamedTuple):
+    """One name in a listing. `offset` is where the listing goes on after it. `attributes` are None where finding them
+    would cost more than the name did."""
+
+    offset: int
+    name: bytes
+    node: int
+    mode: int
+    attributes: Attributes | None
+
+
+class Listing(NamedTuple):
+    """Children of a directory, which stay true for `valid` seconds."""
+
+    children: Iterator[Child]
+    valid: float
+
+
+class Tree:
+    """A store, entity, project or version as directories. Safe from any thread.
+
+    `where` is what it shows, written so that `Tree.open` finds the same again (a version by number). `started`
+    (nanoseconds) is the time of directories that have none of their own.
+    """
+
+    def __init__(
+        self,
+        store: TreeStore,
+        root: int = ROOT,
+        where: str = "",
+        *,
+        refresh: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.where = where
+        self.started = time.time_ns()
+        self._store = store
+        self._catalog = store.catalog
+        self._root = root
+        self._freshness = _Freshness(store.catalog, refresh, clock)
+        self._levels: _Kept[int, _Level] = _Kept(_KEPT_LEVELS)
+        self._views: _Kept[tuple[int, int], _View] = _Kept(_KEPT_VIEWS)
+        self._facts: _Kept[tuple[int, int], tuple[int, Membership]] = _Kept(_KEPT_VIEWS)
+        self._documents: _Kept[tuple[int, int], bytes] = _Kept(_KEPT_DOCUMENTS)
+
+    @classmethod
+    def open(cls, store: TreeStore, where: str, *, entity: str, project: str, refresh: float = 1.0) -> Tree:
+        """The tree of `where`: "" (the store), an entity, `entity/project`, or a version's name.
+
+        A version is `[[entity/]project/]collection:alias|vN`, or `entity/project/collection` for its latest; an alias
+        is followed once. Raises NotFoundError, InvalidNameError.
+        """
+        where = where.strip("/")
+        parts = where.split("/") if where else []
+        catalog = store.catalog
+        if ":" in where or len(parts) > 2:
+            name = parse_version_name(where).within(entity, project)
+            collection = catalog.collection(name.entity or entity, name.project or project, name.collection)
+            member = catalog.membership(collection.id, name.version or "")
+            return cls(store, _version_node(member.version.id, member.link_id), member.qualified_name, refresh=refresh)
+        if len(parts) == 2:
+            root = node_id(Kind.PROJECT, catalog.project(*parts).id)
+        elif parts:
+            try:
+                root = node_id(Kind.ENTITY, catalog.entity(where).id)
+            except NotFoundError as error:
+                raise NotFoundError(f"{error}; to mount a version, write {shown(where + ':latest')[1:-1]}") from None
+        else:
+            root = ROOT
+        return cls(store, root, where, refresh=refresh)
+
+    def lookup(self, parent: int, name: bytes) -> Found:
+        """The child of that name."""
+        kind, row, index = split(self._actual(parent))
+        if kind == Kind.VERSION or kind == Kind.LINK:
+            view = self._view(kind, row)
+            if index == 0 and name == _HIDDEN_NAME:
+                return Found(self._hidden(kind + 2, row, 0), FOREVER)
+            child = view.tree.find(index, name)
+            return Found(None if child is None else view.attributes(child), FOREVER)
+        if kind < Kind.ALIAS:
+            level, valid = self._level(self._actual(parent))
+            found = level.by_name.get(name)
+            return Found(None if found is None else self._attributes_of(found), valid)
+        which = _HIDDEN_FILES.get(name) if index == 0 else None
+        return Found(None if which is None else self._hidden(kind, row, which), FOREVER)
+
+    def attributes(self, node: int) -> Attributes:
+        """What stat shows of a node. Raises NotFoundError for one that is not there."""
+        actual = self._actual(node)
+        kind, row, index = split(actual)
+        if kind == Kind.VERSION or kind == Kind.LINK:
+            attributes = self._view(kind, row).attributes(index)
+        elif kind < Kind.ALIAS:
+            attributes = self._level_attributes(actual)
+        elif kind == Kind.ALIAS:
+            attributes = _alias_attributes(actual, self.started)
+        else:
+            attributes = self._hidden(kind, row, index)
+        return attributes if node == actual else attributes._replace(node=node)
+
+    def listing(self, node: int, offset: int) -> Listing:
+        """The children of a directory behind `offset`; inserted or removed names never shift the others' offsets."""
+        actual = self._actual(node)
+        kind, row, index = split(actual)
+        if kind == Kind.VERSION or kind == Kind.LINK:
+            return Listing(self._view(kind, row).children(index, max(offset - FIRST_OFFSET + 1, 0)), FOREVER)
+        if kind < Kind.ALIAS:
+            level, valid = self._level(actual)
+            return Listing(self._level_children(level, offset), valid)
+        hidden = (self._hidden_child(kind, row, name, which) for name, which in _HIDDEN_FILES.items())
+        return Listing((child for child in hidden if child.offset > offset), FOREVER)
+
+    def target(self, node: int) -> bytes:
+        """What a symbolic link holds. Raises NotFoundError for anything else."""
+        kind, _, number = split(node)
+        if kind != Kind.ALIAS:
+            raise NotFoundError("not a link")
+        return b"v%d" % number
+
+    def open_file(self, node: int) -> OpenBlob:
+        """The bytes of a file. Raises DamageError, UnavailableError, NotFoundError."""
+        kind, row, index = split(self._actual(node))
+        if kind == Kind.VERSION or kind == Kind.LINK:
+            found = self._view(kind, row).tree.node(index)
+            if found.ref is not None:
+                raise UnavailableError(f"{found.ref} is a reference; references cannot be read through a mount yet")
+            if found.blob is None or found.size is None:
+                raise MissingBlobError("the manifest names no bytes for it")
+            return self._store.reader.open(found.blob, found.size, found.location, blocks=found.blocks)
+        if kind > Kind.LINK and index:
+            return BytesBlob(self._document(kind, row, index))
+        raise NotFoundError("not a file")
+
+    def is_fixed(self, node: int) -> bool:
+        """Whether the bytes of a file stay the same for ever."""
+        return split(self._actual(node))[0] in (Kind.VERSION, Kind.LINK)
+
+    def xattrs(self, node: int) -> dict[str, bytes]:
+        """The extended attributes of a node, by full name."""
+        kind, row, index = split(self._actual(node))
+        if kind != Kind.VERSION and kind != Kind.LINK:
+            return {}
+        view = self._view(kind, row)
+        if index == 0:
+            member, _ = self._membership(kind, row)
+            texts = {
+                "name": member.qualified_name,
+                "version": f"v{member.number}",
+                "aliases": ",".join(member.aliases),
+                "digest": view.version.digest,
+                "size": str(view.version.size),
+            }
+        else:
+            found = view.tree.node(index)
+            if found.is_directory:
+                return {}
+            texts = {"digest": found.digest, "cached": "1" if self._is_local(found.location) else "0"}
+            if found.size is not None:
+                texts["size"] = str(found.size)
+            if found.ref is not None:
+                texts["ref"] = found.ref
+        return {XATTR_PREFIX + name: text.encode("utf-8", "replace") for name, text in texts.items()}
+
+    def path(self, node: int) -> str:
+        """What a node is called in a message: `entity/project/collection:v3/a/b.txt`."""
+        kind, row, index = split(self._actual(node))
+        if kind < Kind.VERSION or kind > Kind.HIDDEN_OF_LINK:
+            return self.where or "the mount"
+        is_hidden = kind > Kind.LINK
+        member, _ = self._membership(kind - 2 if is_hidden else kind, row)
+        if is_hidden:
+            names = [name.decode() for name, which in _HIDDEN_FILES.items() if which == index]
+            return "/".join([member.qualified_name, HIDDEN, *names])
+        path = self._view(kind, row).tree.path_of(index)
+        return f"{member.qualified_name}/{path}" if path else member.qualified_name
+
+    def _actual(self, node: int) -> int:
+        return self._root if node == ROOT else node
+
+    # -- what changes
+
+    def _level(self, node: int) -> tuple[_Level, float]:
+        change, valid = self._freshness.now()
+        level = self._levels.get(node)
+        if level is not None and level.change == change:
+            return level, valid
+        try:
+            level = self._levels.put(node, self._read_level(node, change))
+        except UnavailableError:
+            if level is None:
+                raise
+        return level, valid
+
+    def _read_level(self, node: int, change: int) -> _Level:
+        kind, row, _ = split(node)
+        catalog = self._catalog
+        if kind == Kind.STORE:
+            if node != ROOT:
+                raise NotFoundError(f"no node {node}")
+            return _namespaces(change, Kind.ENTITY, catalog.entities(), self.started)
+        if kind == Kind.ENTITY:
+            return _namespaces(change, Kind.PROJECT, catalog.projects(row), self.started)
+        if kind == Kind.PROJECT:
+            return _namespaces(change, Kind.TYPE, catalog.types(row), self.started)
+        if kind == Kind.TYPE:
+            children = [
+                _directory(Kind.COLLECTION, c.id, c.name, c.created_at) for c in catalog.collections_of_type(row)
+            ]
+            return _Level(change, children, self.started)
+        members = catalog.members(row)
+        return _Level(change, _collection_children(members, catalog.aliases(row)), self.started)
+
+    def _level_attributes(self, node: int) -> Attributes:
+        level, valid = self._level(node)
+        return Attributes(node, DIRECTORY, 0, 2 + level.directories, level.modified, level.created, valid)
+
+    def _level_children(self, level: _Level, offset: int) -> Iterator[Child]:
+        for child in level.children[bisect_right(level.offsets, offset) :]:
+            yield Child(child.offset, child.name, child.node, child.mode, self._known_attributes(child))
+
+    def _attributes_of(self, child: _LevelChild) -> Attributes:
+        if child.mode == LINK:
+            return _alias_attributes(child.node, child.created)
+        return self.attributes(child.node)
+
+    def _known_attributes(self, child: _LevelChild) -> Attributes | None:
+        """The attributes of a child if nothing must be read for them: a listing must not open every version."""
+        if child.mode == LINK:
+            return _alias_attributes(child.node, child.created)
+        kind, row, _ = split(child.node)
+        if kind < Kind.ALIAS:
+            level = self._levels.get(child.node)
+            is_known = level is not None and level.change == self._freshness.now()[0]
+        else:
+            is_known = self._views.get((kind, row)) is not None
+        return self.attributes(child.node) if is_known else None
+
+    def _membership(self, kind: int, row: int) -> tuple[Membership, float]:
+        """What the catalog says now of a version where it is shown: aliases, description, metadata."""
+        change, valid = self._freshness.now()
+        known = self._facts.get((kind, row))
+        if known is not None and known[0] == change:
+            return known[1], valid
+        try:
+            member = self._read_membership(kind, row)
+        except UnavailableError:
+            if known is None:
+                raise
+            return known[1], valid
+        return self._facts.put((kind, row), (change, member))[1], valid
+
+    def _read_membership(self, kind: int, row: int) -> Membership:
+        if kind == Kind.LINK:
+            return self._catalog.linked(row)
+        version = self._catalog.version(row)
+        try:
+            return self._catalog.membership(version.collection.id, f"v{version.number}")
+        except NotFoundError:  # deleted meanwhile; whoever is in it still reads it
+            return Membership(version.collection, version.number, version, ())
+
+    # -- what never changes
+
+    def _view(self, kind: int, row: int) -> _View:
+        return self._views.get((kind, row)) or self._views.load((kind, row), lambda: self._load_view(kind, row))
+
+    def _load_view(self, kind: int, row: int) -> _View:
+        version = self._catalog.version(row) if kind == Kind.VERSION else self._catalog.linked(row).version
+        return _View(node_id(Kind(kind), row), version, self._store.tree_of(version))
+
+    def _is_local(self, location: Location | None) -> bool:
+        return location is not None and self._store.blobs.local_file(location.name) is not None
+
+    # -- the hidden directory
+
+    def _hidden(self, kind: int, row: int, index: int) -> Attributes:
+        if kind > Kind.HIDDEN_OF_LINK:
+            raise NotFoundError(f"no node of kind {kind}")
+        created = self._view(kind - 2, row).version.created_at
+        node = node_id(Kind(kind), row, index)
+        if index == 0:
+            return Attributes(node, DIRECTORY, 0, 2, created, created, FOREVER)
+        data = self._document(kind, row, index)
+        if index == _MANIFEST:
+            return Attributes(node, FILE, len(data), 1, created, created, FOREVER)
+        # Cached pages are dropped when the time of a file is another: so it has to follow the contents.
+        modified = created // _SECOND * _SECOND + xxhash.xxh3_64_intdigest(data) % _SECOND
+        return Attributes(node, FILE, len(data), 1, modified, created, self._membership(kind - 2, row)[1])
+
+    def _hidden_child(self, kind: int, row: int, name: bytes, which: int) -> Child:
+        node = node_id(Kind(kind), row, which)
+        return Child(FIRST_OFFSET + which, name, node, FILE, None)
+
+    def _document(self, kind: int, row: int, index: int) -> bytes:
+        if index == _MANIFEST:
+            version = self._view(kind - 2, row).version
+            return self._documents.load((kind, row), lambda: self._store.manifest_bytes(version))
+        member, _ = self._membership(kind - 2, row)
+        if index == _ARTIFACT:
+            return _artifact_json(member)
+        if index == _README:
+            text = member.version.description or ""
+            return (text if not text or text.endswith("\n") else text + "\n").encode("utf-8", "replace")
+        raise NotFoundError("no such hidden file")
+
+
+class _View:
+    """The tree of a version where it is shown."""
+
+    __slots__ = ("_base", "tree", "version")
+
+    def __init__(self, base: int, version: Version, tree: TreeIndex) -> None:
+        self._base = base
+        self.version = version
+        self.tree = tree
+
+    def attributes(self, index: int) -> Attributes:
+        try:
+            return self._attributes(self.tree.listed(index))
+        except DamageError:
+            raise NotFoundError(f"{self.version.qualified_name} has no node {index}") from None
+
+    def children(self, index: int, start: int) -> Iterator[Child]:
+        offset = start + FIRST_OFFSET
+        for listed in self.tree.listing(index, start):
+            attributes = self._attributes(listed)
+            yield Child(offset, listed.name, attributes.node, attributes.mode, attributes)
+            offset += 1
+
+    def _attributes(self, listed: Listed) -> Attributes:
+        number, _, is_directory, size, executable, subdirectories = listed
+        created = self.version.created_at
+        if is_directory:
+            return Attributes(self._base | number, DIRECTORY, 0, 2 + subdirectories, created, created, FOREVER)
+        return Attributes(self._base | number, PROGRAM if executable else FILE, size, 1, created, created, FOREVER)
+
+
+class _LevelChild(NamedTuple):
+    """A name in a directory that changes. Its offset is a function of what it names, so others do not move it."""
+
+    offset: int
+    name: bytes
+    node: int
+    mode: int
+    created: int
+
+
+class _Level:
+    """The contents of a directory that changes, as they were at the catalog's change `change`."""
+
+    __slots__ = ("by_name", "change", "children", "created", "directories", "modified", "offsets")
+
+    def __init__(self, change: int, children: list[_LevelChild], otherwise: int) -> None:
+        self.change = change
+        self.children = sorted(children)
+        self.offsets = [child.offset for child in self.children]
+        self.by_name = {child.name: child for child in self.children}
+        self.directories = sum(child.mode == DIRECTORY for child in self.children)
+        times = [child.created for child in self.children if child.created]
+        self.created = min(times, default=otherwise)
+        # Whoever keeps a listing drops it when the directory's time is another: so it has to follow the contents.
+        print_ = xxhash.xxh3_64_intdigest(repr(self.children).encode())
+        self.modified = max(times, default=otherwise) // _SECOND * _SECOND + print_ % _SECOND
+
+
+class _Freshness:
+    """The catalog's newest change, asked for at most every `refresh` seconds."""
+
+    def __init__(self, catalog: Browsing, refresh: float, clock: Callable[[], float]) -> None:
+        self._catalog = catalog
+        self._refresh = refresh
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._seen: tuple[int, float] | None = None
+
+    def now(self) -> tuple[int, float]:
+        """The change that is to be shown, and for how many seconds it still is."""
+        seen, now = self._seen, self._clock()
+        if seen is None or now >= seen[1]:
+            with self._guard:
+                seen, now = self._seen, self._clock()
+                if seen is None or now >= seen[1]:
+                    seen = self._seen = (self._ask(seen), now + self._refresh)
+        return seen[0], max(seen[1] - now, 0.0)
+
+    def _ask(self, seen: tuple[int, float] | None) -> int:
+        try:
+            return self._catalog.last_change()
+        except UnavailableError:
+            if seen is None:
+                raise
+            return seen[0]
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class _Kept(Generic[K, V]):
+    """A bounded table: what was put in first goes first. A value is loaded by one thread while others wait for it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._guard = threading.Lock()
+        self._loading: dict[K, threading.Lock] = {}
+        self.get = self._values.get
+
+    def put(self, key: K, value: V) -> V:
+        with self._guard:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self._limit:
+                self._values.popitem(last=False)
+        return value
+
+    def load(self, key: K, read: Callable[[], V]) -> V:
+        with self._guard:
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:
+            try:
+                value = self._values.get(key)
+                return value if value is not None else self.put(key, read())
+            finally:
+                with self._guard:
+                    self._loading.pop(key, None)
+
+
+def _version_node(version_id: int, link_id: int | None) -> int:
+    return node_id(Kind.VERSION, version_id) if link_id is None else node_id(Kind.LINK, link_id)
+
+
+def _directory(kind: Kind, row: int, name: str, created: int = 0) -> _LevelChild:
+    return _LevelChild(FIRST_OFFSET + row, name.encode(), node_id(kind, row), DIRECTORY, created)
+
+
+def _namespaces(change: int, kind: Kind, namespaces: list[Namespace], started: int) -> _Level:
+    return _Level(change, [_directory(kind, namespace.id, namespace.name) for namespace in namespaces], started)
+
+
+def _collection_children(members: list[Member], aliases: list[Alias]) -> list[_LevelChild]:
+    created = {member.number: member.created_at for member in members}
+    versions = [
+        _LevelChild(
+            FIRST_OFFSET + member.number,
+            b"v%d" % member.number,
+            _version_node(member.version_id, member.link_id),
+            DIRECTORY,
+            member.created_at,
+        )
+        for member in members
+    ]
+    links = [
+        _LevelChild(
+            _ALIAS_OFFSETS + alias.id,
+            alias.name.encode(),
+            node_id(Kind.ALIAS, alias.id, alias.number),
+            LINK,
+            created[alias.number],
+        )
+        for alias in aliases
+        if alias.number in created
+    ]
+    return versions + links
+
+
+def _alias_attributes(node: int, created: int) -> Attributes:
+    size = len(b"v%d" % split(node)[2])
+    return Attributes(node, LINK, size, 1, created, created, FOREVER)
+
+
+def _artifact_json(member: Membership) -> bytes:
+    version = member.version
+    value = {
+        "name": member.name,
+        "qualified_name": member.qualified_name,
+        "version": f"v{member.number}",
+        "source": version.qualified_name,
+        "type": version.collection.type,
+        "aliases": list(member.aliases),
+        "tags": list(version.tags),
+        "digest": version.digest,
+        "digest_algorithm": version.digest_algorithm,
+        "size": version.size,
+        "file_count": version.file_count,
+        "created_at": version.created_at,
+        "description": version.description,
+        "metadata": dict(version.metadata),
+        "run": version.run_id,
+    }
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str)

@@ -1,0 +1,83 @@
+"""The worker of a mount: connects the store, answers the kernel, and watches its keeper.
+
+A worker may be killed at any moment and another one goes on, so whatever must survive lies with the keeper (see
+openfiles.py). When the keeper is gone, the worker takes the mount down itself: a dead mountpoint must not stay.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from ..errors import MountError
+from . import state, system
+from .kernel import Kernel
+from .openfiles import Memory
+from .tree import Tree
+
+_SECOND = 10**9
+_LOG_CHECK_SECONDS = 60.0
+
+
+def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
+    """Serve the mount that the keeper handed over; returns the exit code when the mount is gone.
+
+    `open_tree` is given what to show (`Tree.open`'s `where`). Whatever it raises is told to whoever called `mount`.
+    """
+    given = state.Handover.from_text(handover)
+    for descriptor in (given.device, given.memory, given.report, given.alive):
+        os.set_inheritable(descriptor, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the keeper, which unmounts
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.chdir("/")
+    memory = Memory(given.memory)
+    is_first = memory.agreement() is None
+    threading.Thread(target=_watch_keeper, args=(given,), name="keeper", daemon=True).start()
+    try:
+        tree = open_tree(given.where)
+        tree.started = given.started
+        kernel = Kernel(
+            given.device,
+            tree,
+            memory,
+            system.log,
+            passthrough=given.passthrough and system.may_pass_through(),
+            owner=(os.getuid(), os.getgid()),
+        )
+        serving = threading.Thread(target=kernel.serve, name="fuse")
+        serving.start()
+        kernel.ready.wait()
+        if kernel.refused is not None:
+            raise MountError(kernel.refused)
+    except Exception as error:
+        if not is_first:
+            system.log(f"worker cannot start; {error}")
+        state.report_failure(given.report, error)
+        return 1
+    state.report_ready(given.report, {"where": tree.where, "mode": kernel.mode})
+    while serving.is_alive():
+        serving.join(_LOG_CHECK_SECONDS)
+        if given.log:
+            system.bound_log(given.log)
+    return 0
+
+
+def _watch_keeper(given: state.Handover) -> None:
+    """Wait until the keeper is gone (it alone holds the other end), then leave nothing behind."""
+    try:
+        while os.read(given.alive, 1):
+            pass
+    except OSError:
+        pass
+    if system.mounted_at(given.mountpoint) is not None:
+        system.log("the keeper died; taking the mount down")
+        try:
+            system.detach(given.mountpoint, lazy=True)
+        except Exception as error:
+            system.log(f"{error}")
+    state.remove(given.state)
+    sys.stderr.flush()
+    os._exit(1)
