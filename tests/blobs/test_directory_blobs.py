@@ -228,6 +228,48 @@ def test_bytes_are_flushed_before_they_get_their_name(
     assert calls[0][1] == calls[1][1] and calls[2][1] == calls[3][1]
 
 
+@pytest.mark.parametrize("from_file", [True, False], ids=["publish", "put"])
+@pytest.mark.parametrize("met", [None, b"same", b"other size"])
+def test_an_object_that_comes_just_before_the_rename_is_left_and_one_that_goes_again_is_made(
+    blobs: DirectoryBlobs,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    met: bytes | None,
+    from_file: bool,
+) -> None:
+    (root / "blobs/ab").mkdir(parents=True)
+    original = directory.rename_noreplace
+    races = []
+
+    def raced(source: str, target: str) -> None:
+        if not races:
+            races.append(target)
+            if met is None:
+                raise FileExistsError(errno.EEXIST, "File exists", source, None, target)
+            Path(target).write_bytes(met)
+        original(source, target)
+
+    monkeypatch.setattr(directory, "rename_noreplace", raced)
+    source = source_of(tmp_path, b"mine")
+
+    def store() -> None:
+        if from_file:
+            blobs.publish(NAME, source)
+        else:
+            blobs.put(NAME, b"mine")
+
+    if met == b"other size":
+        with pytest.raises(DamageError, match=NAME):
+            store()
+        assert os.path.exists(source)
+    else:
+        store()
+        assert os.path.exists(source) is not from_file
+    assert (root / NAME).read_bytes() == (met or b"mine")
+    assert races == [str(root / NAME)] and os.listdir(root / "blobs/ab") == ["abcd"]
+
+
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The directories that were fsynced, in order."""
