@@ -1,0 +1,273 @@
+"""Browsing: what there is. Entities, projects, types, collections, the versions in them and their aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, bindparam, null, select
+
+from ..errors import NotFoundError
+from ..names import version_number
+from ..records import Alias, Collection, Member, Membership, Namespace, Version
+from . import rows, suggestions
+from .database import Database
+from .schema import aliases, collections, entities, links, projects, types, versions
+
+_ENTITIES = select(entities.c.id, entities.c.name)
+_PROJECTS = select(projects.c.id, projects.c.name).where(projects.c.entity_id == bindparam("entity_id"))
+_TYPES = (
+    select(types.c.id, types.c.name)
+    .where(types.c.project_id == bindparam("project_id"))
+    .where(select(collections.c.id).where(collections.c.type_id == types.c.id, collections.c.state == "live").exists())
+)
+_LIVE_COLLECTIONS = rows.COLLECTIONS.where(collections.c.state == "live")
+_COLLECTION = rows.COLLECTIONS.where(collections.c.id == bindparam("id"))
+_COLLECTIONS_OF_PROJECT = _LIVE_COLLECTIONS.where(collections.c.project_id == bindparam("id"))
+_COLLECTIONS_OF_TYPE = _LIVE_COLLECTIONS.where(collections.c.type_id == bindparam("id"))
+_COLLECTION_BY_PATH = _LIVE_COLLECTIONS.where(
+    entities.c.name == bindparam("entity"),
+    projects.c.name == bindparam("project"),
+    collections.c.name == bindparam("name"),
+)
+_COLLECTION_NAMES = select(collections.c.name).where(
+    collections.c.project_id == bindparam("project_id"), collections.c.state == "live"
+)
+
+_VERSION = rows.VERSIONS.where(versions.c.id == bindparam("id"))
+_LIVE_VERSIONS = rows.VERSIONS.where(versions.c.state == "live")
+_OWNED = _LIVE_VERSIONS.where(versions.c.collection_id == bindparam("id")).order_by(versions.c.number)
+_OWNED_ONE = rows.VERSIONS.where(versions.c.collection_id == bindparam("id"), versions.c.number == bindparam("number"))
+_LIVE_LINKED = rows.LINKED.where(versions.c.state == "live")
+_LINKED = _LIVE_LINKED.where(links.c.collection_id == bindparam("id")).order_by(links.c.number)
+_LINKED_ONE = rows.LINKED.where(links.c.collection_id == bindparam("id"), links.c.number == bindparam("number"))
+_LINK = _LIVE_LINKED.where(links.c.id == bindparam("id"))
+_LINKS_OF_VERSION = _LIVE_LINKED.where(links.c.version_id == bindparam("id"))
+
+_OWNED_MEMBERS = select(versions.c.number, versions.c.id, null(), versions.c.created_at).where(
+    versions.c.collection_id == bindparam("id"), versions.c.state == "live"
+)
+_LINKED_MEMBERS = (
+    select(links.c.number, versions.c.id, links.c.id, versions.c.created_at)
+    .select_from(links.join(versions, versions.c.id == links.c.version_id))
+    .where(links.c.collection_id == bindparam("id"), versions.c.state == "live")
+)
+_ALIASES = select(aliases.c.id, aliases.c.name, aliases.c.number).where(aliases.c.collection_id == bindparam("id"))
+_ALIAS = select(aliases.c.number).where(aliases.c.collection_id == bindparam("id"), aliases.c.name == bindparam("name"))
+_ALIASES_OF_NUMBER = select(aliases.c.name).where(
+    aliases.c.collection_id == bindparam("id"), aliases.c.number == bindparam("number")
+)
+
+
+class Browsing:
+    """The browsing calls of a catalog; see protocol.Catalog."""
+
+    _database: Database
+
+    def entities(self) -> list[Namespace]:
+        with self._database.reading() as connection:
+            return _namespaces(connection, _ENTITIES, {})
+
+    def projects(self, entity_id: int) -> list[Namespace]:
+        with self._database.reading() as connection:
+            return _namespaces(connection, _PROJECTS, {"entity_id": entity_id})
+
+    def types(self, project_id: int) -> list[Namespace]:
+        with self._database.reading() as connection:
+            return _namespaces(connection, _TYPES, {"project_id": project_id})
+
+    def collections(self, project_id: int) -> list[Collection]:
+        return self._collections(_COLLECTIONS_OF_PROJECT, project_id)
+
+    def collections_of_type(self, type_id: int) -> list[Collection]:
+        return self._collections(_COLLECTIONS_OF_TYPE, type_id)
+
+    def entity(self, name: str) -> Namespace:
+        with self._database.reading() as connection:
+            return _named(_namespaces(connection, _ENTITIES, {}), "entity", name, "")
+
+    def project(self, entity: str, name: str) -> Namespace:
+        with self._database.reading() as connection:
+            return _project(connection, entity, name)
+
+    def collection(self, entity: str, project: str, name: str) -> Collection:
+        with self._database.reading() as connection:
+            found = collection_by_path(connection, entity, project, name)
+            if found is not None:
+                return found
+            above = _project(connection, entity, project)
+            names = sorted(connection.execute(_COLLECTION_NAMES, {"project_id": above.id}).scalars())
+            raise suggestions.not_found("collection", name, names, f"{entity}/{project}")
+
+    def version(self, version_id: int) -> Version:
+        with self._database.reading() as connection:
+            return version_by_id(connection, version_id)
+
+    def linked(self, link_id: int) -> Membership:
+        with self._database.reading() as connection:
+            return membership_of_link(connection, link_id)
+
+    def members(self, collection_id: int) -> list[Member]:
+        parameters = {"id": collection_id}
+        with self._database.reading() as connection:
+            # A collection is a sequence or a portfolio: one of the two has no rows.
+            found = connection.execute(_OWNED_MEMBERS, parameters).all()
+            found = found or connection.execute(_LINKED_MEMBERS, parameters).all()
+        return sorted((Member(*row) for row in found), key=lambda member: member.number)
+
+    def aliases(self, collection_id: int) -> list[Alias]:
+        with self._database.reading() as connection:
+            return aliases_in(connection, collection_id)
+
+    def memberships(self, collection_id: int) -> list[Membership]:
+        with self._database.reading() as connection:
+            owner = _collection_by_id(connection, collection_id)
+            if owner is None:
+                return []
+            names: dict[int, list[str]] = {}
+            for alias in aliases_in(connection, collection_id):
+                names.setdefault(alias.number, []).append(alias.name)
+            statement = _OWNED if owner.kind == "sequence" else _LINKED
+            found = connection.execute(statement, {"id": collection_id}).all()
+            tags = rows.tags_of(connection, [row.id for row in found])
+        if owner.kind == "portfolio":
+            return [rows.linked(row, owner, tuple(names.get(row.link_number, ())), tags) for row in found]
+        return [
+            Membership(owner, row.number, rows.version(row, tags, owner), tuple(names.get(row.number, ())))
+            for row in found
+        ]
+
+    def membership(self, collection_id: int, version: str) -> Membership:
+        with self._database.reading() as connection:
+            owner = collection_by_id(connection, collection_id)
+            number = version_number(version)
+            if number is None:
+                number = number_of_alias(connection, collection_id, version)
+            if number is None:
+                raise no_such_alias(connection, owner, version)
+            return membership_at(connection, owner, number)
+
+    def memberships_of(self, version_id: int) -> list[Membership]:
+        with self._database.reading() as connection:
+            version = version_by_id(connection, version_id)
+            own = Membership(
+                version.collection,
+                version.number,
+                version,
+                _names_of(connection, version.collection.id, version.number),
+            )
+            found = connection.execute(_LINKS_OF_VERSION, {"id": version_id}).all()
+            shown = [_membership_of_row(connection, row) for row in found]
+        return [own, *sorted(shown, key=lambda membership: membership.collection.path)]
+
+    def _collections(self, statement: Select[Any], id: int) -> list[Collection]:
+        with self._database.reading() as connection:
+            found = connection.execute(statement, {"id": id}).all()
+        return sorted((rows.collection(row) for row in found), key=lambda collection: collection.name)
+
+
+# -- the same inside a transaction, for the modules that change things
+
+
+def collection_by_id(connection: Connection, collection_id: int) -> Collection:
+    """The collection of that id. Raises NotFoundError."""
+    found = _collection_by_id(connection, collection_id)
+    if found is None:
+        raise NotFoundError(f"no collection has the id {collection_id}; it may be of another store")
+    return found
+
+
+def collection_by_path(connection: Connection, entity: str, project: str, name: str) -> Collection | None:
+    """The collection of that name, if there is one."""
+    row = connection.execute(_COLLECTION_BY_PATH, {"entity": entity, "project": project, "name": name}).one_or_none()
+    return None if row is None else rows.collection(row)
+
+
+def version_by_id(connection: Connection, version_id: int) -> Version:
+    """The version of that id, deleted ones too. Raises NotFoundError."""
+    row = connection.execute(_VERSION, {"id": version_id}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no version has the id {version_id}; it may be of another store")
+    return rows.version(row, rows.tags_of(connection, [version_id]))
+
+
+def membership_at(connection: Connection, owner: Collection, number: int) -> Membership:
+    """What the collection shows under that number. Raises NotFoundError that says what there is instead."""
+    statement = _OWNED_ONE if owner.kind == "sequence" else _LINKED_ONE
+    row = connection.execute(statement, {"id": owner.id, "number": number}).one_or_none()
+    if row is None or row.state != "live":
+        raise suggestions.no_version(owner.path, number, _numbers(connection, owner.id), deleted=row is not None)
+    names = _names_of(connection, owner.id, number)
+    tags = rows.tags_of(connection, [row.id])
+    if owner.kind == "portfolio":
+        return rows.linked(row, owner, names, tags)
+    return Membership(owner, number, rows.version(row, tags, owner), names)
+
+
+def membership_of_link(connection: Connection, link_id: int) -> Membership:
+    """The membership that a link makes. Raises NotFoundError."""
+    row = connection.execute(_LINK, {"id": link_id}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no link has the id {link_id}; it was taken away, or is of another store")
+    return _membership_of_row(connection, row)
+
+
+def number_of_alias(connection: Connection, collection_id: int, alias: str) -> int | None:
+    """The number that an alias of the collection names, if there is that alias."""
+    return connection.execute(_ALIAS, {"id": collection_id, "name": alias}).scalar()
+
+
+def no_such_alias(connection: Connection, owner: Collection, alias: str) -> NotFoundError:
+    """The error for an alias that the collection has not; it says what there is instead."""
+    names = [alias.name for alias in aliases_in(connection, owner.id)]
+    return suggestions.no_alias(owner.path, alias, names, _numbers(connection, owner.id))
+
+
+def highest_number(connection: Connection, owner: Collection) -> int | None:
+    """The highest number that the collection shows."""
+    return max(_numbers(connection, owner.id), default=None)
+
+
+def aliases_in(connection: Connection, collection_id: int) -> list[Alias]:
+    """The aliases of a collection, by name."""
+    found = connection.execute(_ALIASES, {"id": collection_id}).all()
+    return sorted((Alias(*row) for row in found), key=lambda alias: alias.name)
+
+
+def _membership_of_row(connection: Connection, row: Row[Any]) -> Membership:
+    owner = collection_by_id(connection, row.portfolio_id)
+    names = _names_of(connection, owner.id, row.link_number)
+    return rows.linked(row, owner, names, rows.tags_of(connection, [row.id]))
+
+
+def _collection_by_id(connection: Connection, collection_id: int) -> Collection | None:
+    row = connection.execute(_COLLECTION, {"id": collection_id}).one_or_none()
+    return None if row is None else rows.collection(row)
+
+
+def _names_of(connection: Connection, collection_id: int, number: int) -> tuple[str, ...]:
+    found = connection.execute(_ALIASES_OF_NUMBER, {"id": collection_id, "number": number}).scalars()
+    return tuple(sorted(found))
+
+
+def _numbers(connection: Connection, collection_id: int) -> list[int]:
+    parameters = {"id": collection_id}
+    found = connection.execute(_OWNED_MEMBERS, parameters).scalars().all()
+    return sorted(found or connection.execute(_LINKED_MEMBERS, parameters).scalars().all())
+
+
+def _namespaces(connection: Connection, statement: Select[Any], parameters: dict[str, int]) -> list[Namespace]:
+    found = connection.execute(statement, parameters).all()
+    return sorted((Namespace(*row) for row in found), key=lambda namespace: namespace.name)
+
+
+def _project(connection: Connection, entity: str, name: str) -> Namespace:
+    above = _named(_namespaces(connection, _ENTITIES, {}), "entity", entity, "")
+    return _named(_namespaces(connection, _PROJECTS, {"entity_id": above.id}), "project", name, entity)
+
+
+def _named(found: Sequence[Namespace], kind: str, name: str, where: str) -> Namespace:
+    for namespace in found:
+        if namespace.name == name:
+            return namespace
+    raise suggestions.not_found(kind, name, [namespace.name for namespace in found], where)

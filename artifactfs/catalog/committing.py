@@ -1,0 +1,126 @@
+"""Committing: the one transaction that makes a version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select
+
+from ..errors import NotFoundError
+from ..names import LATEST
+from ..records import Collection, Commit, Membership
+from . import browsing, lineage, namespaces, pinning
+from .database import Database
+from .journal import path_of
+from .lineage import Lineage
+from .naming import Naming
+from .pinning import Pinning
+from .schema import run_outputs, version_tags, versions
+
+_BY_LOG_ID = select(versions.c.id).where(versions.c.log_id == bindparam("log_id"))
+_ADD = insert(versions)
+_ADD_TAGS = insert(version_tags)
+
+
+class Committing(Pinning, Naming, Lineage):
+    """The calls of a catalog that make versions; see protocol.Catalog."""
+
+    _database: Database
+    _clock: Callable[[], int]
+
+    def committed(self, log_id: str) -> Membership | None:
+        with self._database.reading() as connection:
+            return _committed(connection, log_id)
+
+    def commit(self, commit: Commit) -> tuple[Membership, bool]:
+        with self._database.writing() as connection:
+            now = self._clock()
+            if commit.run_id is not None:
+                lineage.check_run(connection, commit.run_id)
+            session = pinning.session_key(connection, commit.session_id)
+            known = _committed(connection, commit.log_id)
+            if known is None:
+                # The first answer may have been lost with its session; only what is not done yet needs one.
+                if session is None:
+                    raise pinning.session_lost(commit.session_id)
+                self._store_blobs(connection, commit.stored, commit.packs)
+                pinning.check_pinned(connection, session, commit.session_id, commit.pinned)
+            if session is not None:
+                pinning.drop_session(connection, session)
+            if known is not None:
+                return self._commit_again(connection, now, known, commit), False
+            owner = self._sequence(connection, now, commit)
+            latest = _latest(connection, owner)
+            if latest is not None and _same(latest, commit):
+                return self._commit_again(connection, now, latest, commit), False
+            return self._commit_version(connection, now, owner, commit), True
+
+    def _sequence(self, connection: Connection, now: int, commit: Commit) -> Collection:
+        return namespaces.collection(
+            self._database,
+            connection,
+            now,
+            commit.entity,
+            commit.project,
+            commit.type,
+            commit.collection,
+            "sequence",
+        )
+
+    def _commit_again(self, connection: Connection, now: int, known: Membership, commit: Commit) -> Membership:
+        """Nothing new was logged: move the aliases, note the run."""
+        moved = self._move(connection, known.collection, known.number, commit.aliases)
+        self._record_aliases(connection, now, known.collection, known.number, moved, [])
+        if commit.run_id is not None:
+            self._add_output(connection, now, commit.run_id, known.version)
+        return browsing.membership_at(connection, known.collection, known.number)
+
+    def _commit_version(self, connection: Connection, now: int, owner: Collection, commit: Commit) -> Membership:
+        number = namespaces.next_number(connection, owner)
+        row: dict[str, Any] = {
+            "number": number,
+            "log_id": commit.log_id,
+            "digest": commit.digest,
+            "digest_algorithm": commit.digest_algorithm,
+            "manifest": commit.manifest,
+            "size": commit.size,
+            "file_count": commit.file_count,
+            "description": commit.description,
+            "metadata": dict(commit.metadata),
+            "created_at": now,
+            "ttl": commit.ttl,
+            "run_id": commit.run_id,
+        }
+        connection.execute(_ADD, {"collection_id": owner.id, **row})
+        version_id: int = connection.execute(_BY_LOG_ID, {"log_id": commit.log_id}).scalar_one()
+        tags = sorted(set(commit.tags))
+        if tags:
+            connection.execute(_ADD_TAGS, [{"version_id": version_id, "tag": tag} for tag in tags])
+        if commit.run_id is not None:
+            self._add_edge(connection, run_outputs, {"run_id": commit.run_id, "version_id": version_id, "at": now})
+        moved = self._move(connection, owner, number, [LATEST, *commit.aliases])
+        body = {"collection": path_of(owner), **row, "manifest": commit.manifest.hex(), "tags": tags, "aliases": moved}
+        self._record(connection, now, "version", body)
+        return browsing.membership_at(connection, owner, number)
+
+
+def _committed(connection: Connection, log_id: str) -> Membership | None:
+    version_id = connection.execute(_BY_LOG_ID, {"log_id": log_id}).scalar()
+    if version_id is None:
+        return None
+    version = browsing.version_by_id(connection, version_id)
+    return browsing.membership_at(connection, version.collection, version.number)
+
+
+def _latest(connection: Connection, owner: Collection) -> Membership | None:
+    number = browsing.number_of_alias(connection, owner.id, LATEST)
+    try:
+        return None if number is None else browsing.membership_at(connection, owner, number)
+    except NotFoundError:  # it was deleted
+        return None
+
+
+def _same(latest: Membership, commit: Commit) -> bool:
+    version = latest.version
+    return (version.digest, version.digest_algorithm) == (commit.digest, commit.digest_algorithm)

@@ -1,0 +1,59 @@
+"""Dialect: what differs between databases, as one small protocol, and the choice among them by URL."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import Error, StoreError
+
+Upsert = SqliteInsert | PostgresqlInsert
+"""An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which the databases spell alike."""
+
+
+class Dialect(Protocol):
+    """One kind of database. Everything else in this folder is the same SQL for all of them."""
+
+    place: str
+    """Where the database is, for messages."""
+
+    read_only: bool
+    """Asked for, or because the place cannot be written to."""
+
+    def create(self) -> None:
+        """Prepare the place for a new database, or leave the one that is there. Raises NotAllowedError."""
+
+    def engine(self) -> Engine:
+        """A new engine with an own pool."""
+
+    def turn(self) -> Any:
+        """A context manager to hold while writing; it lets writers in fairly. Raises UnavailableError."""
+
+    def begin(self, connection: Connection, *, write: bool) -> None:
+        """Begin a transaction; a writing one has the right to write when this returns."""
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Keep other programs from making or migrating the schema until the transaction ends."""
+
+    def insert(self, table: Table) -> Upsert:
+        """An INSERT that can say what to do on a conflict."""
+
+    def translated(self, error: DBAPIError, *, writing: bool) -> Error:
+        """What the driver's error means, in words of ours."""
+
+    def in_child(self) -> None:
+        """Forget, in a forked child, what belongs to the parent."""
+
+
+def choose(url: str, *, read_only: bool) -> Dialect:
+    """The dialect that a URL asks for. Raises StoreError."""
+    if url.startswith("sqlite:///"):
+        from .sqlite import Sqlite
+
+        # Taken as it is written: a path may hold what a URL would quote.
+        return Sqlite(url.removeprefix("sqlite:///"), read_only=read_only)
+    raise StoreError(f"no catalog can be opened by {url.partition(':')[0]!r}; use sqlite:///PATH")

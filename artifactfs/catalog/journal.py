@@ -1,0 +1,85 @@
+"""Journal: the outbox of changes, each written in the transaction that it tells of.
+
+A change holds names in place of ids, and all that is needed to do it again: from an empty catalog, the changes in
+their order give all rows back but those of blobs and packs, which packs and blob files tell of themselves. This module
+owns the shapes that several kinds share (`path_of`, `version_of`); each kind is written where it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from ..records import Change, Collection, Version
+from .database import Database
+from .schema import changes, store
+
+TRIM_AT = 8
+"""Changes that are known to be journaled and lie in the table all the same, before a transaction is spent on them."""
+
+_LAST = select(store.c.last_change)
+_COUNT_ON = update(store).values(last_change=store.c.last_change + 1)
+_ADD = insert(changes)
+_ALL = select(changes.c.id, changes.c.at, changes.c.kind, changes.c.body).order_by(changes.c.id)
+_UP_TO = delete(changes).where(changes.c.id <= bindparam("last"))
+_COUNT = select(func.count()).select_from(changes).where(changes.c.id <= bindparam("last"))
+
+
+class Journal:
+    """The journal's calls of a catalog; see protocol.Catalog."""
+
+    _database: Database
+    _journaled = 0
+    """Changes up to this id lie beside the blobs; they are trimmed with the next change."""
+
+    def last_change(self) -> int:
+        with self._database.reading() as connection:
+            return int(connection.execute(_LAST).scalar_one())
+
+    def unjournaled(self) -> list[Change]:
+        with self._database.reading() as connection:
+            found = connection.execute(_ALL).all()
+        return [Change(*row) for row in found if row.id > self._journaled]
+
+    def journaled(self, change_id: int) -> None:
+        # A transaction for each change would double the cost of small ones; none would let the table grow, since the
+        # next change is mostly another process's.
+        self._journaled = max(self._journaled, change_id)
+        with self._database.reading() as connection:
+            many = connection.execute(_COUNT, {"last": self._journaled}).scalar_one() >= TRIM_AT
+        if many:
+            with self._database.writing() as connection:
+                connection.execute(_UP_TO, {"last": self._journaled})
+
+    def _record(self, connection: Connection, at: int, kind: str, body: Mapping[str, Any]) -> None:
+        """Add a change to the outbox: last in a transaction, as it makes others wait for the commit."""
+        connection.execute(_COUNT_ON)
+        number = connection.execute(_LAST).scalar_one()
+        connection.execute(_ADD, {"id": number, "at": at, "kind": kind, "body": dict(body)})
+        if self._journaled:
+            connection.execute(_UP_TO, {"last": self._journaled})
+
+
+def path_of(collection: Collection) -> dict[str, Any]:
+    """A collection in a change's body, with all that its row holds."""
+    return {
+        "entity": collection.entity,
+        "project": collection.project,
+        "type": collection.type,
+        "name": collection.name,
+        "kind": collection.kind,
+        "description": collection.description,
+        "created_at": collection.created_at,
+    }
+
+
+def version_of(version: Version) -> dict[str, Any]:
+    """A version in the body of a change that only refers to it."""
+    return {
+        "entity": version.collection.entity,
+        "project": version.collection.project,
+        "collection": version.collection.name,
+        "number": version.number,
+    }

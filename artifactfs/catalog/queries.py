@@ -1,0 +1,67 @@
+"""SqlCatalog: the catalog in SQL, put together from its parts. Each part is a module with the noun it is about.
+
+browsing      what there is: entities to versions and aliases
+naming        aliases, links, descriptions
+lineage       runs and their edges
+pinning       log sessions, pins, where blobs lie
+committing    the one transaction that makes a version
+journal       the outbox of changes
+
+schema, migrations, rows, namespaces, suggestions      what the parts share
+database, dialect, sqlite, turns, forking              transactions, and what differs between databases
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import select
+
+from . import dialect, migrations
+from .browsing import Browsing
+from .committing import Committing
+from .database import Database
+from .schema import store
+
+
+class SqlCatalog(Browsing, Committing):
+    """A catalog in a database; see protocol.Catalog. Safe from several threads, and in forked children."""
+
+    def __init__(self, database: Database, clock: Callable[[], int] = time.time_ns) -> None:
+        """For a database that is there and current: use `open` or `create`. `clock` gives ns since 1970."""
+        self._database = database
+        self._clock = clock
+        with database.reading() as connection:
+            self._store_id: str = connection.execute(select(store.c.store_id)).scalar_one()
+
+    @classmethod
+    def open(
+        cls, url: str, *, read_only: bool = False, create: bool = False, clock: Callable[[], int] = time.time_ns
+    ) -> SqlCatalog:
+        """Open the catalog at a URL such as `sqlite:////srv/store/catalog.db`, migrating an older one.
+
+        A place that cannot be written to is opened for reading. With `create`, one that is missing is made. Raises
+        NotAStoreError, SchemaError, NotAllowedError, ReadOnlyStoreError, UnavailableError, StoreError.
+        """
+        chosen = dialect.choose(url, read_only=read_only)
+        if create and not chosen.read_only:
+            chosen.create()
+        database = Database(chosen)
+        try:
+            migrations.bring_up(database, create=create, now=clock())
+            return cls(database, clock)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def create(cls, url: str, *, clock: Callable[[], int] = time.time_ns) -> SqlCatalog:
+        """Make the catalog at a URL, or open the one that is there. Any number of processes may do it at once."""
+        return cls.open(url, create=True, clock=clock)
+
+    def store_id(self) -> str:
+        return self._store_id
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,149 @@
+"""Sqlite: how a catalog lies in one SQLite file. The only place with SQL and settings of SQLite's own.
+
+The rollback journal (`journal_mode=DELETE`) with `synchronous=EXTRA` makes a commit durable, the journal's removal
+included. The write-ahead log is not used, on any version: SQLite before 3.51.3 can lose a commit with it, a database
+keeps the mode for every later program however old, and a store on a read-only place could not be read.
+
+A read-only catalog is opened with `mode=ro`, which takes SQLite's shared locks. `immutable=1` would not, and a place
+that is read-only to us may be written to by others: a read-only bind mount, an export.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import AbstractContextManager
+from urllib.parse import quote
+
+import orjson
+from sqlalchemy import Connection, Engine, Table, create_engine
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from ..errors import (
+    Error,
+    NoSpaceError,
+    NotAllowedError,
+    NotAStoreError,
+    ReadOnlyStoreError,
+    StoreError,
+    UnavailableError,
+)
+from .dialect import Upsert
+from .turns import Turns
+
+BUSY_TIMEOUT = 30.0
+"""Seconds that a reader or writer waits for others."""
+
+LOCK_SUFFIX = "-lock"
+"""The writers' lock file lies beside the database, like SQLite's own `-journal`."""
+
+_SETTINGS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",  # the file may be anybody's
+    "PRAGMA cache_size = -32768",  # KiB: a large commit need not write to the file before its time
+    "PRAGMA secure_delete = OFF",  # some builds overwrite deleted rows, which are no secret here
+    "PRAGMA synchronous = EXTRA",
+)
+_WRITER_SETTINGS = ("PRAGMA journal_mode = DELETE",)
+
+
+class Sqlite:
+    """The dialect of one database file."""
+
+    def __init__(self, path: str, *, read_only: bool, timeout: float = BUSY_TIMEOUT) -> None:
+        self.place = path
+        folder = os.path.dirname(path) or "."
+        # The journal lies beside the file: without the directory there is no writing.
+        self.read_only = read_only or (
+            os.path.exists(path) and not (os.access(path, os.W_OK) and os.access(folder, os.W_OK))
+        )
+        self._timeout = timeout
+        self._turns = Turns(path + LOCK_SUFFIX, timeout)
+
+    def create(self) -> None:
+        try:
+            os.close(os.open(self.place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        except OSError as error:
+            raise NotAllowedError(f"{self.place} cannot be made ({error.strerror}); choose another place") from None
+
+    def engine(self) -> Engine:
+        return create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_size=4,
+            max_overflow=-1,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=self._parse_json,
+        )
+
+    def turn(self) -> AbstractContextManager[None]:
+        return self._turns.turn()
+
+    def begin(self, connection: Connection, *, write: bool) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    def lock_schema(self, connection: Connection) -> None:
+        pass  # BEGIN IMMEDIATE has locked all there is
+
+    def insert(self, table: Table) -> Upsert:
+        return insert(table)
+
+    def in_child(self) -> None:
+        self._turns.renew()
+
+    def translated(self, error: DBAPIError, *, writing: bool) -> Error:
+        return self._translated(error.orig if error.orig is not None else error, writing=writing)
+
+    def _translated(self, error: BaseException, *, writing: bool) -> Error:
+        # By message, since Python 3.10 does not tell SQLite's code; the messages are fixed, one for each code.
+        said, place = str(error), self.place
+        if "is locked" in said:
+            return UnavailableError(f"the catalog {place} is kept busy by other programs; try again later")
+        if "disk is full" in said:
+            return NoSpaceError(f"no space left for the catalog {place}; make room and try again")
+        if "readonly database" in said:
+            if writing:
+                return ReadOnlyStoreError(f"the catalog {place} is read-only; nothing can be changed here")
+            return ReadOnlyStoreError(
+                f"a write to the catalog {place} was cut off, and here it cannot be undone; "
+                "open the store once where it can be written to"
+            )
+        if "unable to open database file" in said:
+            return self._cannot_open()
+        if "not a database" in said or "malformed" in said or "decode to UTF-8" in said:
+            return StoreError(f"{place} is damaged or not a catalog ({said}); restore it from a backup")
+        return StoreError(f"the catalog {place} cannot be used ({said})")
+
+    def _cannot_open(self) -> Error:
+        if os.path.isdir(self.place):
+            return StoreError(f"{self.place} is a directory, not a catalog")
+        if not os.path.lexists(self.place) and os.access(os.path.dirname(self.place) or ".", os.X_OK):
+            return NotAStoreError(f"there is no catalog {self.place}; make a store with `artifactfs init`")
+        return NotAllowedError(f"no permission to open the catalog {self.place}; ask the owner of the store")
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "ro" if self.read_only else "rw"
+        connection = sqlite3.connect(
+            f"file:{quote(os.fsencode(os.path.abspath(self.place)))}?mode={mode}",
+            uri=True,
+            timeout=self._timeout,
+            isolation_level=None,  # transactions begin where we say
+            check_same_thread=False,  # the pool gives a connection to one thread at a time
+            cached_statements=256,
+        )
+        try:
+            for setting in _SETTINGS if self.read_only else _SETTINGS + _WRITER_SETTINGS:
+                connection.execute(setting).close()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _parse_json(self, text: str) -> object:
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            raise StoreError(f"{self.place} holds JSON that is damaged; restore it from a backup") from None
