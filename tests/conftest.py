@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from artifactfs.store import Store
 
 settings.register_profile(
     "artifactfs", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -39,7 +44,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 def _variables() -> list[str]:
-    return [key for key in os.environ if key.startswith("ARTIFACTFS_") and key != "ARTIFACTFS_TEST_VENVS"]
+    own = ("ARTIFACTFS_TEST_VENVS", "ARTIFACTFS_TORTURE")
+    return [key for key in os.environ if key.startswith("ARTIFACTFS_") and key not in own]
 
 
 @pytest.fixture
@@ -54,3 +60,14 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes], None]:
         assert path.read_bytes() == data, f"{path} differs; if that is meant, run with --update-golden"
 
     return check
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An embedded store of the test's own, in tmp_path/store."""
+    from artifactfs.connect import connect, create_store
+
+    location = str(tmp_path / "store")
+    create_store(location)
+    with contextlib.closing(connect(location)) as opened:
+        yield opened
