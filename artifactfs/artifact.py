@@ -385,6 +385,7 @@ class Artifact:
         Raises VerificationError (a ValueError) that lists every extra, missing and changed path: the first 20 of each,
         and how many. References are left out.
         """
+        _ = self.membership
         target = os.fspath(root) if root is not None else os.path.join(surroundings.artifact_dir(), self.source_name)
         entries = list(self.manifest.in_order())
         with _told(progress, f"verify {self.name}", entries) as on_file:
