@@ -32,8 +32,7 @@ DRAFTS = "drafts"
 
 _FOLDERS = ("blobs", "packs", "journal", STAGING, DRAFTS)
 _MARKER_DRAFT = MARKER + ".new"
-# What an interrupted `create_store` may have left; anything else is somebody's file.
-_PARTS = frozenset({*_FOLDERS, _MARKER_DRAFT, CATALOG, *(CATALOG + end for end in ("-journal", "-wal", "-shm"))})
+_PARTS = frozenset({*_FOLDERS, _MARKER_DRAFT})
 
 
 def connect(location: str | None = None, *, config: Config | None = None, create: bool = False) -> Store:
@@ -72,8 +71,7 @@ def create_store(location: str) -> bool:
             if os.path.lexists(os.path.join(root, MARKER)):
                 _check_marker(root)
                 return False
-            strangers = sorted(set(os.listdir(root)) - _PARTS)
-            if strangers:
+            if not all(_is_part(name) for name in os.listdir(root)):
                 raise NotAStoreError(
                     f"{root} is not empty and not a store; choose an empty directory for `artifactfs init`"
                 )
@@ -143,6 +141,11 @@ def _check_marker(root: str) -> None:
         raise SchemaError(f"the store at {root} was made by a newer artifactfs; update this one")
     if not os.path.lexists(os.path.join(root, CATALOG)):
         raise StoreError(f"the store at {root} has lost its {CATALOG}; restore it from a backup")
+
+
+def _is_part(name: str) -> bool:
+    """Whether an interrupted `create_store` may have left it; anything else is somebody's file."""
+    return name in _PARTS or name.startswith(CATALOG)
 
 
 def _writable(root: str) -> bool:

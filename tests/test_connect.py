@@ -11,14 +11,15 @@ from pathlib import Path
 import orjson
 import pytest
 
-from artifactfs import connect as connecting
 from artifactfs.config import load
 from artifactfs.connect import connect, create_store
 from artifactfs.errors import NotAllowedError, NotAStoreError, ReadOnlyStoreError, SchemaError, StoreError
 
+# The modules are loaded as root: another user may not be able to read them where they lie.
 AS_NOBODY = (
-    "import os, sys\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-    "from artifactfs.connect import connect\nfrom artifactfs.errors import Error\n"
+    "import os, sys\nfrom artifactfs.connect import connect\nfrom artifactfs.errors import Error\n"
+    "connect(sys.argv[1]).close()\n"
+    "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
     "try:\n    connect(sys.argv[1])\nexcept Error as error:\n    print(type(error).__name__, error)\n"
 )
 
@@ -109,6 +110,15 @@ def test_many_processes_at_once_make_one_store(root: Path) -> None:
     assert sorted(process.communicate()[0].strip() for process in running) == ["False"] * 3 + ["True"]
 
 
+@pytest.mark.parametrize("name", ["with space", "a%20b", "what?#x", "größe", "a:b"])
+def test_a_directory_of_any_name(name: str, tmp_path: Path) -> None:
+    assert create_store(str(tmp_path / name))
+    store = connect(str(tmp_path / name))
+    assert store.location == str(tmp_path / name)
+    store.close()
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_a_newer_store(root: Path) -> None:
     create_store(str(root))
     (root / "artifactfs.json").write_bytes(b'{"format": 2, "store": "x"}')
@@ -160,7 +170,7 @@ def test_another_users_store(root: Path, tmp_path: Path) -> None:
 
 def test_a_store_without_write_permission_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create_store(str(root))
-    monkeypatch.setattr(connecting, "_writable", lambda _: False)
+    monkeypatch.setattr(sys.modules["artifactfs.connect"], "_writable", lambda _: False)
     store = connect(str(root))
     assert not store.writable
     assert store.catalog.entities() == []

@@ -79,7 +79,7 @@ class Command(_Helpful):
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context)
             if record is not None and isinstance(parameter, click.Option):
-                (shared if parameter.name in _SHARED else own).append(record)
+                (shared if _SHARED.intersection(parameter.opts) else own).append(record)
         if own:
             with formatter.section("Options"):
                 formatter.write_dl(own)
@@ -207,7 +207,7 @@ def _suggestion(name: str, names: Sequence[str]) -> str:
     return f"did you mean `{PROGRAM} {near[0]}`?" if near else f"see `{PROGRAM} --help`"
 
 
-_SHARED = frozenset({"store", "json", "quiet", "verbose", "help"})
+_SHARED = frozenset({"--store", "--json", "--quiet", "--verbose", "--help"})
 
 artifactfs = Group(
     PROGRAM,

@@ -49,7 +49,9 @@ def runs(invocation: Invocation, where: str | None) -> None:
 
 @command("lineage", examples=["artifactfs lineage digits:v0", "artifactfs lineage digits:prod --json"])
 @click.argument("ref", shell_complete=completion.versions)
-@click.option("--depth", default=6, show_default=True, type=click.IntRange(1, 200), help="Runs to follow each way.")
+@click.option(
+    "--depth", default=6, show_default=True, metavar="N", type=click.IntRange(1, 200), help="Runs to follow each way."
+)
 def lineage(invocation: Invocation, ref: str, depth: int) -> None:
     """Show what a version was made from, and what from it.
 

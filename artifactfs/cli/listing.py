@@ -181,16 +181,23 @@ def _files(invocation: Invocation, membership: Membership, path: str | None, *, 
     if tree.node(start).is_directory:
         listed = _walk(tree, start, prefix) if recursive else ((prefix, tree.node(i)) for i in tree.children(start))
     else:
-        listed = iter([(prefix.rpartition("/")[0].rpartition("/")[0], tree.node(start))])
-    rows = [(above + node.name + ("/" if node.is_directory else ""), node) for above, node in listed]
+        listed = iter([(prefix[: -len(tree.node(start).name) - 1], tree.node(start))])
+    rows = [(above, node.name + ("/" if node.is_directory else ""), node) for above, node in listed]
     if invocation.output.json:
-        invocation.output.data([_node_fact(name, node) for name, node in rows])
-    elif long:
-        cells = [["-" if n.is_directory else size(n.size), n.digest[:_SHORT], name] for name, n in rows]
+        invocation.output.data([_node_fact(above + name, node) for above, name, node in rows])
+        return
+    # What lies right in a directory that was asked for needs no path before it.
+    names = [above + name if recursive or not tree.node(start).is_directory else name for above, name, _ in rows]
+    if long:
+        nodes = [node for _, _, node in rows]
+        cells = [
+            ["-" if n.is_directory else size(n.size), n.digest[:_SHORT] or "-", name]
+            for name, n in zip(names, nodes, strict=True)
+        ]
         _table(invocation.output, [">SIZE", "DIGEST", "PATH"], cells)
     else:
-        invocation.output.names([name for name, _ in rows])
-    if rows and long and not invocation.output.json and path is None:
+        invocation.output.names(names)
+    if rows and long and path is None:
         version = membership.version
         invocation.output.note(f"{counted(version.file_count, 'file')}, {size(version.size)} in all")
 

@@ -6,6 +6,8 @@ else project/collection; one part is an entity where that exists, else a collect
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from ..errors import InvalidNameError, NotFoundError
@@ -36,35 +38,35 @@ def find(invocation: Invocation, where: str | None) -> Place:
         return Place(collection=membership.collection, membership=membership)
     for part in parts:
         check_name("entity or collection" if len(parts) == 1 else "project", part)
-    return _namespace(invocation, parts) or Place(collection=_collection(invocation, parts))
+    first, last = parts[0], parts[-1]
+    if len(parts) == 2:
+        return _first(partial(_project, invocation, first, last), partial(_collection, invocation, first, last))
+    default = invocation.config.project
+    return _first(partial(_entity, invocation, first), partial(_collection, invocation, default, first))
 
 
-def _namespace(invocation: Invocation, parts: list[str]) -> Place | None:
+def _project(invocation: Invocation, entity: str, project: str) -> Place:
     catalog = invocation.store().catalog
-    try:
-        entity = catalog.entity(parts[0])
-        return Place(entity, catalog.project(*parts) if len(parts) == 2 else None)
-    except NotFoundError:
-        return None
+    return Place(catalog.entity(entity), catalog.project(entity, project))
 
 
-def _collection(invocation: Invocation, parts: list[str]) -> Collection:
-    config = invocation.config
-    *above, name = parts
-    project = above[0] if above else config.project
-    catalog = invocation.store().catalog
-    try:
-        return catalog.collection(config.entity, project, name)
-    except NotFoundError as error:
-        other = f"entity {shown(name)}" if not above else f"project {shown('/'.join(parts))}"
-        text = str(error)
+def _entity(invocation: Invocation, entity: str) -> Place:
+    return Place(invocation.store().catalog.entity(entity))
+
+
+def _collection(invocation: Invocation, project: str, name: str) -> Place:
+    return Place(collection=invocation.store().catalog.collection(invocation.config.entity, project, name))
+
+
+def _first(*attempts: Callable[[], Place]) -> Place:
+    """The first place that is there. Raises the error with the best advice: one that knows a near name."""
+    faults = []
+    for attempt in attempts:
         try:
-            catalog.entity(parts[0])
-        except NotFoundError as missing:
-            # Whichever of the two knows a near name has the better advice.
-            if "did you mean" in str(missing) and "did you mean" not in text:
-                text = str(missing)
-        raise NotFoundError(text if other in text else f"no {other}, and {text}") from None
+            return attempt()
+        except NotFoundError as error:
+            faults.append(error)
+    raise next((fault for fault in faults if "did you mean" in str(fault)), faults[-1])
 
 
 def project_scope(invocation: Invocation, where: str | None) -> tuple[str | None, str | None]:

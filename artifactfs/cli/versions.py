@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -99,8 +100,13 @@ def _log_paths(
     entity, project, name = target
     known = known_collection(invocation, *target)
     store_type = settled_type(known, name, type_)
+    config = invocation.config
     draft = Draft(
-        name, store_type, invocation.config.digest_algorithm, lambda: invocation.store(create=True).staging_root
+        name,
+        store_type,
+        config.digest_algorithm,
+        lambda: invocation.store(create=True).staging_root,
+        memory=os.path.join(config.cache_dir, "unchanged"),
     )
     _describe(draft, about)
     try:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from artifactfs.cli.commands import artifactfs
-from artifactfs.cli.main import run as run_words
 
 MOUNTS = {"mount", "umount"}
 
@@ -46,11 +45,11 @@ def furnished(run: Any, home: Path) -> Path:
 
 
 @pytest.mark.parametrize(("name", "example"), [pair for pair in examples() if pair[0] not in MOUNTS])
-def test_an_example_works(name: str, example: str, furnished: Path, tmp_path: Path, capfd: Any) -> None:
+def test_an_example_works(name: str, example: str, furnished: Path, tmp_path: Path, run: Any) -> None:
     words = example.split()
     simple = not re.search(r"[|>$~]", example) and words[0] == "artifactfs"
     if simple:
-        assert run_words(words[1:]) == 0, capfd.readouterr()
+        run(*words[1:])
         return
     # A shell is needed: `artifactfs` is found on its path.
     folder = tmp_path / "bin"

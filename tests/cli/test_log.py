@@ -21,13 +21,13 @@ def data(home: Path) -> Path:
 def test_a_directory_goes_to_the_root_and_the_name_is_the_last_line(run: Any, data: Path) -> None:
     result = run("log", "set", data, "--type", "dataset")
     assert result.last == "me/demo/set:v0"
-    assert run("ls", "-R", "set").out.split() == ["a.txt", "sub/b.txt"]
+    assert run("ls", "-R", "set:v0").out.split() == ["a.txt", "sub/b.txt"]
 
 
 def test_files_directories_and_a_prefix(run: Any, data: Path, home: Path) -> None:
     (home / "one.bin").write_bytes(b"1")
     run("log", "set", "one.bin", "data", "--prefix", "deep/down", "--type", "dataset")
-    assert run("ls", "-R", "set").out.split() == ["deep/down/a.txt", "deep/down/one.bin", "deep/down/sub/b.txt"]
+    assert run("ls", "-R", "set:v0").out.split() == ["deep/down/a.txt", "deep/down/one.bin", "deep/down/sub/b.txt"]
 
 
 def test_the_json_object(run: Any, data: Path) -> None:
@@ -74,7 +74,7 @@ def test_links_are_refused_followed_or_skipped(run: Any, data: Path) -> None:
     (data / "link.txt").symlink_to("a.txt")
     run("log", "set", data, "--type", "dataset", code=1).complains("link.txt", "--symlinks")
     run("log", "set", data, "--type", "dataset", "--symlinks", "skip")
-    assert run("ls", "set").out.split() == ["a.txt", "sub/"]
+    assert run("ls", "set:latest").out.split() == ["a.txt", "sub/"]
     run("log", "set", data, "--symlinks", "follow")
     assert run("cat", "set", "link.txt").out == "alpha\n"
 
@@ -85,13 +85,13 @@ def test_a_link_that_is_named_is_followed(run: Any, data: Path, home: Path) -> N
     assert run("cat", "model", "best.bin").out == "alpha\n"
     skipped = run("log", "model", "best.bin", "data", "--symlinks", "skip")
     assert "skipped" in skipped.err
-    assert run("ls", "model").out.split() == ["a.txt", "sub/"]
+    assert run("ls", "model:latest").out.split() == ["a.txt", "sub/"]
 
 
 def test_the_executable_bit(run: Any, data: Path) -> None:
     os.chmod(data / "a.txt", 0o755)
     run("log", "set", data, "--type", "dataset")
-    files = {fact["path"]: fact for fact in run("ls", "-R", "set", "--json").json}
+    files = {fact["path"]: fact for fact in run("ls", "-R", "set:v0", "--json").json}
     assert files["a.txt"]["executable"] is True
     assert "executable" not in files["sub/b.txt"]
 
