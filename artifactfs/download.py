@@ -250,24 +250,32 @@ def _holds(entry: Entry, directory: int, name: str) -> bool:
 
 
 def _files_below(root: str) -> Iterable[tuple[str, int, str]]:
-    """(path, directory descriptor, name) of everything below root that is not a directory; links are not followed."""
+    """(path, directory descriptor, name) of everything below root that is not a directory; links are not followed.
+
+    Not by recursion: a path may have two thousand components.
+    """
+    levels: list[tuple[str, int, list[str]]] = []  # prefix, descriptor, directories left to visit
     try:
-        for folder, directories, names, descriptor in os.fwalk(root, follow_symlinks=False, onerror=_raise):
-            below = os.path.relpath(folder, root)
-            prefix = "" if below == "." else below + "/"
-            links = [name for name in directories if _is_link(name, descriptor)]
-            for name in names + links:
-                yield prefix + name, descriptor, name
+        levels.append(("", os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), []))
+        while levels:
+            prefix, descriptor, folders = levels[-1]
+            with os.scandir(descriptor) as found:
+                for item in found:
+                    if item.is_dir(follow_symlinks=False):
+                        folders.append(item.name)
+                    else:
+                        yield prefix + item.name, descriptor, item.name
+            while levels and not levels[-1][2]:
+                os.close(levels.pop()[1])
+            if levels:
+                prefix, descriptor, folders = levels[-1]
+                name = folders.pop()
+                levels.append((f"{prefix}{name}/", os.open(name, _DIRECTORY, dir_fd=descriptor), []))
     except OSError as error:
         raise _target_error(error, root) from None
-
-
-def _is_link(name: str, directory: int) -> bool:
-    return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-
-
-def _raise(error: OSError) -> None:
-    raise error
+    finally:
+        for _, descriptor, _ in levels:
+            os.close(descriptor)
 
 
 def _target_error(error: OSError, root: str) -> Error:
