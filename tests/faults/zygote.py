@@ -1,0 +1,138 @@
+"""A process that has imported all that logging needs, and forks a child for each job that it reads from stdin.
+
+The imports take longer than a log; so a few hundred logs can be killed in the time of a few dozen. A job is a line of
+JSON, and so is each answer. `{"job": ..., "stop": true}` makes the child stop before it begins (so that strace can
+attach) and answers `{"stopped": pid}` first. The last answer has `status` (as subprocess has it: -9 is a kill) and
+`said`: what the child acknowledged, in order, each line written only after the store had answered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from artifactfs import Artifact, connect
+from artifactfs.catalog import queries
+from artifactfs.connect import create_store
+from artifactfs.errors import Error
+from artifactfs.store import Store
+
+IMPORTED_EARLY = (queries, Store)
+
+Say = Callable[[dict[str, Any]], None]
+
+SMALL, LARGE, HUGE = 3000, 300_000, (4 << 20) + 5000
+
+
+def content(seed: str) -> dict[str, bytes]:
+    """The files of the artifact of that seed: some that lie in a pack, one of its own, one with a block list."""
+    choice = random.Random(seed)
+    files = {f"small/{number}": choice.randbytes(choice.randrange(SMALL)) for number in range(5)}
+    files["large"] = choice.randbytes(LARGE)
+    if seed.endswith("huge"):
+        files["huge"] = choice.randbytes(HUGE)
+    return files
+
+
+def log(store: Store, seed: str, name: str, aliases: Sequence[str] = ()) -> dict[str, Any]:
+    """Log the artifact of that seed, and tell what came of it."""
+    artifact = Artifact(name, "dataset", metadata={"seed": seed}, staging_root=lambda: store.staging_root)
+    try:
+        for path, data in content(seed).items():
+            with artifact.new_file(path, "wb") as file:
+                file.write(data)
+        membership, created = store.log(artifact.draft, entity="me", project="demo", aliases=aliases)
+    finally:
+        artifact.draft.close()
+    return {"number": membership.number, "seed": seed, "created": created, "digest": membership.version.digest}
+
+
+def do_log(say: Say, job: dict[str, Any]) -> None:
+    """Log one version for each seed."""
+    store = connect(job["store"])
+    for seed in job["seeds"]:
+        say(log(store, seed, job.get("name", "digits"), job.get("aliases", ())))
+    store.close()
+
+
+def do_create(say: Say, job: dict[str, Any]) -> None:
+    """Make a store and log into it."""
+    say({"made": create_store(job["store"])})
+    do_log(say, job)
+
+
+JOBS = {"log": do_log, "create": do_create}
+
+
+def run(job: dict[str, Any], pipe: int) -> int:
+    """The child: 0 when done, 1 when it ended with an error of ours, which it says; others show their traceback."""
+
+    def say(value: dict[str, Any]) -> None:
+        os.write(pipe, json.dumps(value).encode() + b"\n")
+
+    if job.get("stop"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if "hold" in job:  # a descriptor to wait at, so that many begin at once
+        os.read(job["hold"], 1)
+    try:
+        JOBS[job["job"]](say, job)
+    except Error as error:
+        say({"error": type(error).__name__, "message": str(error)})
+        return 1
+    return 0
+
+
+def forked(job: dict[str, Any]) -> tuple[int, int]:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.close(reading)
+            code = run(job, writing)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        os._exit(code)
+    os.close(writing)
+    return pid, reading
+
+
+def answer(value: dict[str, Any]) -> None:
+    print(json.dumps(value), flush=True)
+
+
+def ended(pid: int, reading: int) -> dict[str, Any]:
+    with open(reading, "rb") as pipe:
+        said = [json.loads(line) for line in pipe.read().splitlines()]
+    status = os.waitpid(pid, 0)[1]
+    return {"status": os.waitstatus_to_exitcode(status), "said": said}
+
+
+def main() -> None:
+    answer({"ready": os.getpid()})
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "race" in request:
+            held, release = os.pipe()
+            children = [forked({**job, "hold": held}) for job in request["race"]]
+            os.write(release, b"." * len(children))
+            answer({"ended": [ended(*child) for child in children]})
+            os.close(held)
+            os.close(release)
+            continue
+        pid, reading = forked(request)
+        if request.get("stop"):
+            os.waitpid(pid, os.WUNTRACED)
+        answer({"stopped" if request.get("stop") else "started": pid})
+        answer(ended(pid, reading))
+
+
+if __name__ == "__main__":
+    main()
