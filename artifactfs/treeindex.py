@@ -213,8 +213,9 @@ class TreeIndex:
         """The path of a node: `a/b.txt`, and "" for the root."""
         parts = []
         while index != ROOT:
-            parts.append(self._name(index).decode())
-            parent = self._record(index)[3]
+            record = self._record(index)
+            parts.append(self._string(record[2], record[10]))
+            parent: int = record[3]
             if parent >= index:
                 raise DamageError(f"node {index} of a tree index has an impossible parent")
             index = parent
