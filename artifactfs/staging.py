@@ -95,13 +95,17 @@ class Staging:
                 raise storage_error(error, self.directory) from None
 
     def take_file(
-        self, source: int, path: str, algorithm: DigestAlgorithm, on_bytes: OnBytes | None = None
-    ) -> tuple[Hashed, bool]:
-        """Stage a copy of the open file `source` (`path` is for messages); the digests, and its executable bit.
+        self,
+        source: int,
+        before: os.stat_result,
+        path: str,
+        algorithm: DigestAlgorithm,
+        on_bytes: OnBytes | None = None,
+    ) -> Hashed:
+        """Stage a copy of the open file `source` and return its digests; `path` is for messages.
 
-        Raises SourceChangedError when the file changes meanwhile.
+        Raises SourceChangedError when it changes meanwhile: when it is no longer as `before`, its status on opening.
         """
-        before = os.fstat(source)
         if before.st_size < SMALL:
             data = os.read(source, SMALL + 1)
             if len(data) != before.st_size and len(data) < SMALL:
@@ -113,7 +117,7 @@ class Staging:
                 on_bytes(len(data))
         else:
             hashed = self._copy(source, before.st_size, algorithm, on_bytes, path, before)
-        return hashed, bool(before.st_mode & 0o111)
+        return hashed
 
     def seal(self) -> None:
         """Close the pack that is being filled; `packs` and `files` then hold everything."""
@@ -166,7 +170,10 @@ class Staging:
     def _settle(self, path: str, blob: bytes, size: int) -> None:
         """Give a staged file the name of what it holds, so that it can be found again."""
         settled = os.path.join(self.directory, blob.hex() + ".blob")
-        os.rename(path, settled)
+        try:
+            os.rename(path, settled)
+        except OSError as error:
+            raise storage_error(error, self.directory) from None
         self.files[blob] = StagedFile(settled, size)
 
     def _copy(
