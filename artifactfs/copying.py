@@ -15,7 +15,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from .blobs.durable import start_writeback, write_all
-from .digest import BLOCK_SIZE, BlockHasher, Buffer, DigestAlgorithm, Hasher, new_hasher
+from .digest import BLOCK_SIZE, BlockHasher, Buffer, DigestAlgorithm, Hasher, blob_digest, new_hasher
 
 CHUNK = 1 << 20
 _RING = 6
@@ -62,6 +62,9 @@ class _Digests:
 
 def hash_bytes(data: Buffer, algorithm: DigestAlgorithm = DigestAlgorithm.BLAKE3) -> Hashed:
     """The digests of bytes in memory."""
+    if algorithm is DigestAlgorithm.BLAKE3 and len(data) <= BLOCK_SIZE:  # the many small files
+        blob = blob_digest(data)
+        return Hashed(len(data), blob, None, blob)
     digests = _Digests(len(data), algorithm, blocks=True)
     digests.update(data)
     return digests.result()

@@ -145,7 +145,7 @@ class Draft:
         root = os.path.abspath(os.fsdecode(os.fspath(local_path)))
         prefix = normalise_entry_path(name) + "/" if name else ""
         if not os.path.isdir(root):
-            os.close(open_source(root, follow=True))  # says what is wrong, unless it is a file
+            os.close(open_source(root, follow=True)[0])  # says what is wrong, unless it is a file
             raise SourceError(f"{shown(root)} is not a directory; add it with add_file")
         before, manifest, added, originals = self.manifest, self.manifest.copy(), dict(self.added), self.originals
         self.manifest, self.originals = manifest, dict(originals)
@@ -219,32 +219,32 @@ class Draft:
                 if progress is not None:
                     progress.advance(1, known.size)
                 return _Taken(known, blocks, bool(status.st_mode & 0o111), local_path)
-        source = open_source(found.name, directory=found.directory, follow=found.follow, shown_as=local_path)
+        source, opened = open_source(found.name, directory=found.directory, follow=found.follow, shown_as=local_path)
         try:
-            hashed, executable = self._hash(source, local_path, policy, progress)
+            hashed = self._hash(source, opened, local_path, policy, progress)
         finally:
             os.close(source)
         blocks = None if hashed.block_list is None else hash_bytes(hashed.block_list).blob
         if unchanged is not None and status is not None:
             unchanged.learn(found.path, status, hashed, blocks)
-        return _Taken(hashed, blocks, executable, local_path)
+        return _Taken(hashed, blocks, bool(opened.st_mode & 0o111), local_path)
 
-    def _hash(self, source: int, path: str, policy: Policy, progress: Progress | None) -> tuple[Hashed, bool]:
+    def _hash(
+        self, source: int, before: os.stat_result, path: str, policy: Policy, progress: Progress | None
+    ) -> Hashed:
         algorithm = self.manifest.algorithm
         on_bytes = None if progress is None else lambda count: progress.advance(0, count)
         if policy == "mutable":
-            taken = self.staging().take_file(source, path, algorithm, on_bytes)
+            hashed = self.staging().take_file(source, before, path, algorithm, on_bytes)
         else:
-            before = os.fstat(source)
             hashed = copy_and_hash(source, None, before.st_size, algorithm, on_bytes=on_bytes)
             check_unchanged(before, source, hashed.size, path)
             if hashed.block_list is not None:
                 self.staging().take_bytes(hashed.block_list)
             self._point_at(path, hashed.blob, None)
-            taken = hashed, bool(before.st_mode & 0o111)
         if progress is not None:
             progress.advance(1, 0)
-        return taken
+        return hashed
 
     def _point_at(self, local_path: str, blob: bytes, blocks: bytes | None) -> None:
         """Note where bytes that were not copied can be had when the draft is logged."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 CollectionKind = Literal["sequence", "portfolio"]
 
@@ -151,8 +151,7 @@ class Use:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """Where a blob's bytes lie: `length` bytes at `offset` in the stored object `name` (see blobs.protocol)."""
 
     name: str
@@ -169,8 +168,7 @@ class PackRecord:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
+class StoredBlob(NamedTuple):
     """A blob that was published: where it lies and its size in bytes. `generation` is what the pin answered."""
 
     digest: bytes

@@ -53,8 +53,10 @@ def source_error(error: OSError, path: str) -> SourceError | NotAllowedError:
     return SourceError(f"{shown(path)} cannot be read; {os.strerror(error.errno or 0)}")
 
 
-def open_source(name: str, *, directory: int | None = None, follow: bool = False, shown_as: str | None = None) -> int:
-    """Open a user's plain file for reading and return the descriptor.
+def open_source(
+    name: str, *, directory: int | None = None, follow: bool = False, shown_as: str | None = None
+) -> tuple[int, os.stat_result]:
+    """Open a user's plain file for reading; the descriptor, and the file's status.
 
     A link is followed only when `follow`. Raises SourceMissingError, NotAllowedError or SourceError.
     """
@@ -65,11 +67,11 @@ def open_source(name: str, *, directory: int | None = None, follow: bool = False
         raise source_error(error, path) from None
     except ValueError:
         raise SourceError(f"{shown(path)} cannot be a file name") from None
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise SourceError(f"{shown(path)} is {kind_of(mode)}; only plain files can be logged")
-    return descriptor
+        raise SourceError(f"{shown(path)} is {kind_of(status.st_mode)}; only plain files can be logged")
+    return descriptor, status
 
 
 def source_status(found: SourceFile, shown_as: str) -> os.stat_result:

@@ -309,7 +309,8 @@ class Store:
         self._stage_missing(draft, area, pins)
         stored, packs = self._publish(area, pins)
         self.blobs.sync()
-        self.catalog.renew_session(session.id, self._clock() + LEASE)
+        if self._clock() > session.lease_until - LEASE // 2:
+            self.catalog.renew_session(session.id, self._clock() + LEASE)
         return Commit(
             log_id=log_id or session.id,
             session_id=session.id,
@@ -342,9 +343,9 @@ class Store:
             path = draft.originals.get(blob)
             if path is None:
                 raise MissingBlobError(f"the draft needs the blob {blob.hex()}, which is not in {self.location}")
-            source = open_source(path, follow=True)
+            source, status = open_source(path, follow=True)
             try:
-                area.take_file(source, path, draft.manifest.algorithm)
+                area.take_file(source, status, path, draft.manifest.algorithm)
             finally:
                 os.close(source)
             if blob not in area:

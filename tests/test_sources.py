@@ -31,7 +31,7 @@ def test_each_file_can_be_opened_where_it_was_found(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "f").write_bytes(b"bytes")
     for found in walk(str(tmp_path), "error"):
-        descriptor = open_source(found.name, directory=found.directory)
+        descriptor, _ = open_source(found.name, directory=found.directory)
         assert os.read(descriptor, 10) == b"bytes"
         os.close(descriptor)
 

@@ -174,7 +174,8 @@ def test_a_journal_that_a_crash_cut_off_is_made_up(store: Store, monkeypatch: py
 def test_what_a_dead_logger_left_is_swept(store: Store) -> None:
     script = (
         "import sys, os; from artifactfs.staging import Staging;"
-        "area = Staging(sys.argv[1]); area.take_bytes(b'x' * 500000); print(area.id, flush=True); os.kill(os.getpid(), 9)"
+        "area = Staging(sys.argv[1]); area.take_bytes(b'x' * 500000);"
+        "print(area.id, flush=True); os.kill(os.getpid(), 9)"
     )
     dead = subprocess.run([sys.executable, "-c", script, store.staging_root], capture_output=True, text=True)
     left = dead.stdout.strip()

@@ -32,9 +32,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     take = Staging.take_file
 
-    def spy(self: Staging, source: int, path: str, *rest: object) -> object:
+    def spy(self: Staging, source: int, before: os.stat_result, path: str, *rest: object) -> object:
         seen.append(os.path.basename(path))
-        return take(self, source, path, *rest)  # type: ignore[arg-type]
+        return take(self, source, before, path, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Staging, "take_file", spy)
     return seen
