@@ -13,7 +13,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from artifactfs import Artifact, connect
@@ -39,13 +39,26 @@ def content(seed: str) -> dict[str, bytes]:
     return files
 
 
-def log(store: Store, seed: str, name: str, aliases: Sequence[str] = ()) -> dict[str, Any]:
+def write_sources(job: dict[str, Any]) -> None:
+    """Lay the files of every seed of the job down beside the store, before anything is traced or killed."""
+    for seed in job["seeds"]:
+        for path, data in content(seed).items():
+            file = os.path.join(sources_of(job, seed), path)
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            with open(file, "wb") as written:
+                written.write(data)
+
+
+def sources_of(job: dict[str, Any], seed: str) -> str:
+    return os.path.join(f"{job['store']}-sources", seed)
+
+
+def log(store: Store, job: dict[str, Any], seed: str) -> dict[str, Any]:
     """Log the artifact of that seed, and tell what came of it."""
+    name, aliases = job.get("name", "digits"), job.get("aliases", ())
     artifact = Artifact(name, "dataset", metadata={"seed": seed}, staging_root=lambda: store.staging_root)
     try:
-        for path, data in content(seed).items():
-            with artifact.new_file(path, "wb") as file:
-                file.write(data)
+        artifact.add_dir(sources_of(job, seed))
         membership, created = store.log(artifact.draft, entity="me", project="demo", aliases=aliases)
     finally:
         artifact.draft.close()
@@ -56,7 +69,7 @@ def do_log(say: Say, job: dict[str, Any]) -> None:
     """Log one version for each seed."""
     store = connect(job["store"])
     for seed in job["seeds"]:
-        say(log(store, seed, job.get("name", "digits"), job.get("aliases", ())))
+        say(log(store, job, seed))
     store.close()
 
 
@@ -73,8 +86,9 @@ def run(job: dict[str, Any], pipe: int) -> int:
     """The child: 0 when done, 1 when it ended with an error of ours, which it says; others show their traceback."""
 
     def say(value: dict[str, Any]) -> None:
-        os.write(pipe, json.dumps(value).encode() + b"\n")
+        os.writev(pipe, [json.dumps(value).encode() + b"\n"])  # no system call that is made to fail
 
+    write_sources(job)
     if job.get("stop"):
         os.kill(os.getpid(), signal.SIGSTOP)
     if "hold" in job:  # a descriptor to wait at, so that many begin at once
