@@ -1,0 +1,408 @@
+"""What a mount shows, without a mount: shape, scopes, freshness, node ids, hidden files, extended attributes."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakestore import CREATED, FakeStore
+
+from artifactfs.errors import DamageError, InvalidNameError, MissingBlobError, NotFoundError, UnavailableError
+from artifactfs.mount.nodes import ROOT, Kind, node_id
+from artifactfs.mount.tree import FIRST_OFFSET, FOREVER, Attributes, Tree
+
+MNIST = "me/demo/dataset/mnist"
+BEST = "me/portfolios/dataset/best"
+FILES = {"a.txt": b"hello\n", "d/b.bin": bytes(300_000), "d/e/run.sh": b"#!/bin/sh\n", "empty": b""}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FakeStore:
+    made = FakeStore(tmp_path / "store")
+    made.log(MNIST, FILES, aliases=["prod"], executable=["d/e/run.sh"], description="Digits", metadata={"rows": 3})
+    made.log(MNIST, {"a.txt": b"other\n"})
+    made.link(BEST, MNIST, 0, aliases=["q4"])
+    return made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def tree(store: FakeStore, clock: Clock) -> Tree:
+    return Tree(store, refresh=1.0, clock=clock)
+
+
+def find(tree: Tree, path: str) -> Attributes:
+    node = ROOT
+    found = tree.attributes(ROOT)
+    for name in filter(None, path.split("/")):
+        answer = tree.lookup(node, name.encode()).attributes
+        if answer is None:
+            raise KeyError(path)
+        found, node = answer, answer.node
+    return found
+
+
+def names(tree: Tree, path: str = "") -> list[str]:
+    return [child.name.decode() for child in tree.listing(find(tree, path).node, 0).children]
+
+
+def walk(tree: Tree, path: str = "", node: int = ROOT) -> Iterator[tuple[str, Attributes]]:
+    for child in tree.listing(node, 0).children:
+        below = f"{path}{child.name.decode()}"
+        found = tree.lookup(node, child.name).attributes
+        assert found is not None and (found.node, found.mode) == (child.node, child.mode)
+        assert child.attributes is None or child.attributes[:-1] == found[:-1]
+        yield below, found
+        if stat.S_ISDIR(child.mode):
+            yield from walk(tree, below + "/", child.node)
+
+
+def read(tree: Tree, path: str) -> bytes:
+    blob = tree.open_file(find(tree, path).node)
+    try:
+        return blob.read(0, blob.size)
+    finally:
+        blob.close()
+
+
+def test_shape(tree: Tree) -> None:
+    v0 = {"a.txt", "d", "d/b.bin", "d/e", "d/e/run.sh", "empty"}
+    expected = {"me", "me/demo", "me/demo/dataset", MNIST, f"{MNIST}/v0", f"{MNIST}/v1", f"{MNIST}/v1/a.txt"}
+    expected |= {f"{MNIST}/latest", f"{MNIST}/prod"} | {f"{MNIST}/v0/{name}" for name in v0}
+    expected |= {"me/portfolios", "me/portfolios/dataset", BEST, f"{BEST}/v0", f"{BEST}/latest", f"{BEST}/q4"}
+    expected |= {f"{BEST}/v0/{name}" for name in v0}
+    assert {path for path, _ in walk(tree)} == expected
+
+
+def test_modes_sizes_and_times(tree: Tree) -> None:
+    found = dict(walk(tree))
+    assert found[f"{MNIST}/v0/a.txt"][1:] == (stat.S_IFREG | 0o444, 6, 1, CREATED, CREATED, FOREVER)
+    assert found[f"{MNIST}/v0/d/e/run.sh"].mode == stat.S_IFREG | 0o555
+    assert found[f"{MNIST}/v0/d"].mode == stat.S_IFDIR | 0o555
+    assert found[f"{MNIST}/v0"].valid == FOREVER
+    assert found[MNIST].valid <= 1.0
+    assert found[f"{MNIST}/latest"].mode == stat.S_IFLNK | 0o777
+    assert found[f"{MNIST}/latest"].size == 2
+
+
+def test_link_counts_are_true(tree: Tree) -> None:
+    found = dict(walk(tree))
+    for path, attributes in found.items():
+        if stat.S_ISDIR(attributes.mode):
+            below = [p for p in found if p.startswith(path + "/") and "/" not in p[len(path) + 1 :]]
+            assert attributes.links == 2 + sum(stat.S_ISDIR(found[p].mode) for p in below), path
+        else:
+            assert attributes.links == 1
+
+
+def test_node_ids_are_unique_and_the_same_in_another_process(tree: Tree, store: FakeStore) -> None:
+    first = {path: attributes.node for path, attributes in walk(tree)}
+    again = {path: attributes.node for path, attributes in walk(Tree(FakeStore(store.root)))}
+    assert first == again
+    assert len(set(first.values())) == len(first)
+    assert ROOT not in first.values()
+
+
+def test_contents(tree: Tree) -> None:
+    for name, data in FILES.items():
+        assert read(tree, f"{MNIST}/v0/{name}") == data
+        assert read(tree, f"{BEST}/v0/{name}") == data
+
+
+def test_aliases_are_links(tree: Tree) -> None:
+    assert tree.target(find(tree, f"{MNIST}/latest").node) == b"v1"
+    assert tree.target(find(tree, f"{MNIST}/prod").node) == b"v0"
+    with pytest.raises(NotFoundError):
+        tree.target(find(tree, f"{MNIST}/v0").node)
+
+
+@pytest.mark.parametrize(
+    ("where", "written", "expected"),
+    [
+        ("", "", ["me"]),
+        ("me", "me", ["demo", "portfolios"]),
+        ("me/demo", "me/demo", ["dataset"]),
+        ("me/demo/", "me/demo", ["dataset"]),
+        ("mnist:v0", "me/demo/mnist:v0", ["a.txt", "d", "empty"]),
+        ("mnist:prod", "me/demo/mnist:v0", ["a.txt", "d", "empty"]),
+        ("demo/mnist:latest", "me/demo/mnist:v1", ["a.txt"]),
+        ("me/demo/mnist", "me/demo/mnist:v1", ["a.txt"]),
+        ("me/portfolios/best:q4", "me/portfolios/best:v0", ["a.txt", "d", "empty"]),
+    ],
+)
+def test_scopes(store: FakeStore, where: str, written: str, expected: list[str]) -> None:
+    tree = Tree.open(store, where, entity="me", project="demo")
+    assert tree.where == written
+    assert names(tree) == expected
+    root = tree.attributes(ROOT)
+    assert root.node == ROOT and stat.S_ISDIR(root.mode)
+    again = Tree.open(store, tree.where, entity="x", project="y")
+    assert names(again) == expected
+
+
+@pytest.mark.parametrize("where", ["you", "me/nothing", "mnist:v7", "mnist:nope", "me/demo/other"])
+def test_scopes_that_are_not_there(store: FakeStore, where: str) -> None:
+    with pytest.raises(NotFoundError):
+        Tree.open(store, where, entity="me", project="demo")
+
+
+def test_scope_of_a_collection_is_explained(store: FakeStore) -> None:
+    with pytest.raises(NotFoundError, match="mnist:latest"):
+        Tree.open(store, "mnist", entity="me", project="demo")
+    with pytest.raises(InvalidNameError):
+        Tree.open(store, "a/b/c/d:v0", entity="me", project="demo")
+
+
+def test_a_pinned_alias_does_not_move(store: FakeStore) -> None:
+    tree = Tree.open(store, "mnist:prod", entity="me", project="demo", refresh=0)
+    store.alias(MNIST, "prod", 1)
+    assert read(tree, "a.txt") == b"hello\n"
+
+
+# -- freshness
+
+
+def test_changes_show_after_refresh_and_not_before(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    assert names(tree, MNIST) == ["v0", "v1", "latest", "prod"]
+    before = find(tree, MNIST)
+    store.log(MNIST, {"new.txt": b"new"})
+    store.alias(MNIST, "prod", 1)
+    clock.now += 0.5
+    assert tree.target(find(tree, f"{MNIST}/prod").node) == b"v0"
+    assert names(tree, MNIST) == ["v0", "v1", "latest", "prod"]
+    clock.now += 0.6
+    assert names(tree, MNIST) == ["v0", "v1", "v2", "latest", "prod"]
+    assert tree.target(find(tree, f"{MNIST}/prod").node) == b"v1"
+    assert tree.target(find(tree, f"{MNIST}/latest").node) == b"v2"
+    assert find(tree, MNIST).modified != before.modified
+
+
+def test_an_answer_is_valid_until_the_next_look(tree: Tree, clock: Clock) -> None:
+    assert tree.lookup(ROOT, b"me").valid == 1.0
+    clock.now += 0.75
+    assert tree.lookup(ROOT, b"me").valid == 0.25
+    assert tree.lookup(ROOT, b"absent").valid == 0.25
+
+
+def test_a_moved_alias_has_another_node(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    """The kernel keeps the targets of links, so what a node's link holds must never change."""
+    old = find(tree, f"{MNIST}/prod").node
+    store.alias(MNIST, "prod", 1)
+    clock.now += 1
+    new = find(tree, f"{MNIST}/prod").node
+    assert new != old
+    assert (tree.target(old), tree.target(new)) == (b"v0", b"v1")
+
+
+def test_absent_names_of_a_version_stay_absent(tree: Tree, clock: Clock) -> None:
+    version = find(tree, f"{MNIST}/v0").node
+    assert tree.lookup(version, b"nope") == (None, FOREVER)
+    assert tree.lookup(version, b"\xff") == (None, FOREVER)
+    collection = find(tree, MNIST).node
+    found = tree.lookup(collection, b"staging")
+    assert found.attributes is None and not math.isinf(found.valid)
+
+
+def test_a_name_that_appears_is_seen(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    assert tree.lookup(find(tree, MNIST).node, b"staging").attributes is None
+    store.alias(MNIST, "staging", 0)
+    clock.now += 1
+    assert tree.target(find(tree, f"{MNIST}/staging").node) == b"v0"
+    store.unalias(MNIST, "staging")
+    clock.now += 1
+    assert tree.lookup(find(tree, MNIST).node, b"staging").attributes is None
+
+
+def test_an_unchanged_catalog_is_not_listed_again(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    for _ in range(20):
+        names(tree, MNIST)
+        clock.now += 2
+    queries = store.catalog.queries
+    assert queries["members"] == queries["aliases"] == 1
+    assert queries["last_change"] == 20
+
+
+def test_the_catalog_is_asked_once_per_refresh(tree: Tree, store: FakeStore) -> None:
+    for _ in range(100):
+        names(tree, f"{MNIST}/v0/d")
+    assert store.catalog.queries["last_change"] == 1
+
+
+def test_what_was_seen_stays_while_the_catalog_is_out_of_reach(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    before = names(tree, MNIST)
+    read(tree, f"{MNIST}/v0/a.txt")
+    store.log(MNIST, {"x": b"x"})
+    store.catalog.failure = UnavailableError("busy")
+    clock.now += 5
+    assert names(tree, MNIST) == before
+    assert read(tree, f"{MNIST}/v0/a.txt") == b"hello\n"
+    store.catalog.failure = None
+    clock.now += 5
+    assert "v2" in names(tree, MNIST)
+
+
+def test_a_first_question_to_a_catalog_out_of_reach_fails(tree: Tree, store: FakeStore) -> None:
+    store.catalog.failure = UnavailableError("busy")
+    with pytest.raises(UnavailableError):
+        tree.lookup(ROOT, b"me")
+
+
+# -- listings
+
+
+def test_listing_goes_on_where_it_stopped(tree: Tree, store: FakeStore) -> None:
+    for path in ("", MNIST, f"{MNIST}/v0", f"{MNIST}/v0/d", f"{MNIST}/v0/.artifactfs"):
+        node = find(tree, path).node
+        whole = list(tree.listing(node, 0).children)
+        assert all(child.offset >= FIRST_OFFSET for child in whole)
+        assert len({child.offset for child in whole}) == len(whole)
+        for place, child in enumerate(whole):
+            rest = [c.name for c in tree.listing(node, child.offset).children]
+            assert rest == [c.name for c in whole[place + 1 :]]
+
+
+def test_a_new_name_moves_no_offset(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    node = find(tree, MNIST).node
+    before = {child.name: child.offset for child in tree.listing(node, 0).children}
+    store.log(MNIST, {"x": b"x"}, aliases=["aaa"])
+    clock.now += 1
+    after = {child.name: child.offset for child in tree.listing(node, 0).children}
+    assert before.items() <= after.items()
+    assert set(after) - set(before) == {b"v2", b"aaa"}
+
+
+def test_a_listing_opens_no_version(tree: Tree, store: FakeStore) -> None:
+    children = list(tree.listing(find(tree, MNIST).node, 0).children)
+    assert [child.attributes is None for child in children] == [True, True, False, False]
+    assert store.catalog.queries["version"] == 0
+
+
+def test_an_alias_of_a_version_that_is_gone_is_not_shown(store: FakeStore) -> None:
+    store.alias(MNIST, "dangling", 77)
+    assert "dangling" not in names(Tree(store), MNIST)
+
+
+# -- the hidden directory and extended attributes
+
+
+def test_hidden_directory_is_there_but_not_listed(tree: Tree, store: FakeStore) -> None:
+    for version in (f"{MNIST}/v0", f"{BEST}/v0"):
+        assert ".artifactfs" not in names(tree, version)
+        assert sorted(names(tree, f"{version}/.artifactfs")) == ["README.md", "artifact.json", "manifest.json"]
+        manifest = json.loads(read(tree, f"{version}/.artifactfs/manifest.json"))
+        assert set(manifest["contents"]) == set(FILES)
+        assert read(tree, f"{version}/.artifactfs/README.md") == b"Digits\n"
+        assert (
+            len(read(tree, f"{version}/.artifactfs/artifact.json"))
+            == find(tree, f"{version}/.artifactfs/artifact.json").size
+        )
+    with pytest.raises(KeyError):
+        find(tree, f"{MNIST}/v0/d/.artifactfs")
+    with pytest.raises(KeyError):
+        find(tree, f"{MNIST}/v0/.artifactfs/other")
+
+
+def test_artifact_json_says_where_it_is_shown(tree: Tree) -> None:
+    own = json.loads(read(tree, f"{MNIST}/v0/.artifactfs/artifact.json"))
+    linked = json.loads(read(tree, f"{BEST}/v0/.artifactfs/artifact.json"))
+    assert own["qualified_name"] == "me/demo/mnist:v0" and own["aliases"] == ["prod"]
+    assert linked["qualified_name"] == "me/portfolios/best:v0" and linked["aliases"] == ["latest", "q4"]
+    assert own["metadata"] == linked["metadata"] == {"rows": 3}
+    assert linked["source"] == "me/demo/mnist:v0"
+
+
+def test_hidden_files_follow_the_catalog(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    before = find(tree, f"{MNIST}/v0/.artifactfs/README.md")
+    store.describe(MNIST, 0, "Better digits")
+    clock.now += 1
+    after = find(tree, f"{MNIST}/v0/.artifactfs/README.md")
+    assert read(tree, f"{MNIST}/v0/.artifactfs/README.md") == b"Better digits\n"
+    assert after.size == 14 and after.modified != before.modified and after.valid <= 1.0
+
+
+def test_xattrs(tree: Tree) -> None:
+    version = tree.xattrs(find(tree, f"{MNIST}/v0").node)
+    assert version["user.artifactfs.name"] == b"me/demo/mnist:v0"
+    assert version["user.artifactfs.version"] == b"v0"
+    assert version["user.artifactfs.aliases"] == b"prod"
+    linked = tree.xattrs(find(tree, f"{BEST}/v0").node)
+    assert linked["user.artifactfs.name"] == b"me/portfolios/best:v0"
+    entry = tree.xattrs(find(tree, f"{MNIST}/v0/a.txt").node)
+    assert entry["user.artifactfs.size"] == b"6"
+    assert entry["user.artifactfs.cached"] == b"1"
+    assert len(entry["user.artifactfs.digest"]) == 64
+    assert tree.xattrs(find(tree, MNIST).node) == {} == tree.xattrs(ROOT)
+    assert tree.xattrs(find(tree, f"{MNIST}/v0/d").node) == {}
+
+
+def test_references_show_and_say_what_they_are(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    store.log("me/demo/dataset/web", {}, references={"page": "https://example.org/x"})
+    clock.now += 1
+    node = find(tree, "me/demo/dataset/web/v0/page").node
+    assert tree.xattrs(node)["user.artifactfs.ref"] == b"https://example.org/x"
+    assert tree.xattrs(node)["user.artifactfs.cached"] == b"0"
+    with pytest.raises(UnavailableError, match="reference"):
+        tree.open_file(node)
+
+
+# -- damage
+
+
+def test_a_missing_blob_is_that_files_failure(tree: Tree, store: FakeStore) -> None:
+    path, _ = store.stored_at(FILES["d/b.bin"])
+    path.unlink()
+    with pytest.raises(MissingBlobError):
+        read(tree, f"{MNIST}/v0/d/b.bin")
+    assert read(tree, f"{MNIST}/v0/a.txt") == b"hello\n"
+
+
+def test_a_flipped_byte_in_a_pack_is_found(tree: Tree, store: FakeStore) -> None:
+    path, offset = store.stored_at(FILES["a.txt"])
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    with pytest.raises(DamageError):
+        read(tree, f"{MNIST}/v0/a.txt")
+    assert read(tree, f"{MNIST}/v0/d/e/run.sh") == FILES["d/e/run.sh"]
+
+
+def test_nodes_that_are_nothing_are_not_found(tree: Tree) -> None:
+    version = find(tree, f"{MNIST}/v0").node
+    for node in (
+        0,
+        2,
+        version | 999,
+        node_id(Kind.VERSION, 9999),
+        15 << 59,
+        2**64 - 1,
+        node_id(Kind.HIDDEN_OF_LINK, 9999),
+    ):
+        with pytest.raises(NotFoundError):
+            tree.attributes(node)
+    for node in (0, version, version | 999, node_id(Kind.ENTITY, 1), 2**64 - 1):
+        with pytest.raises((NotFoundError, DamageError)):
+            tree.open_file(node)
+
+
+def test_every_node_has_a_path_for_the_log(tree: Tree) -> None:
+    assert tree.path(find(tree, f"{MNIST}/v0/d/b.bin").node) == "me/demo/mnist:v0/d/b.bin"
+    assert tree.path(find(tree, f"{BEST}/v0/a.txt").node) == "me/portfolios/best:v0/a.txt"
+    assert tree.path(find(tree, f"{MNIST}/v0/.artifactfs/README.md").node) == "me/demo/mnist:v0/.artifactfs/README.md"
+    assert tree.path(ROOT) == "the mount"
