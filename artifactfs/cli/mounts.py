@@ -73,7 +73,7 @@ def mount(
     invocation.when_interrupted = "nothing stays mounted"
     worker = [sys.executable, "-m", "artifactfs.cli.main", "--store", config.store, "mount-worker"]
     worker += ["--cache-dir", config.cache_dir, "--refresh", str(refresh)]
-    info = session.mount(
+    session.mount(
         directory,
         worker,
         store=config.store,
@@ -86,8 +86,6 @@ def mount(
         notice=invocation.output.note,
         ready=lambda mounted: _announce(invocation, mounted),
     )
-    if not foreground:
-        _announce(invocation, info)
 
 
 @command("umount", examples=["artifactfs umount ~/artifacts"])

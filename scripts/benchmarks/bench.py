@@ -28,7 +28,7 @@ class Sizes:
 
 
 FULL = Sizes(5, 15, 1 << 30, 20_000, 5_000, 100_000)
-QUICK = Sizes(3, 7, 128 << 20, 2_000, 1_000, 10_000)
+QUICK = Sizes(3, 7, 256 << 20, 2_000, 1_000, 10_000)
 
 
 @dataclass
@@ -74,16 +74,9 @@ class Bench:
             self.made[name] = place
         return self.made[name]
 
-    def cli(self, store: str, *words: str) -> str:
-        """Run the artifactfs program on a store; its stdout. Its errors end the benchmark."""
-        done = subprocess.run(
-            [self.artifactfs, "--store", store, *words],
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-            env=self.environment(),
-        )
-        return done.stdout
+    def cli(self, store: str, *words: str) -> None:
+        """Run the artifactfs program on a store. Its failure ends the benchmark."""
+        _output([self.artifactfs, "-q", "--store", store, *words], self.environment())
 
     def library(self, *words: str, prefix: tuple[str, ...] = ()) -> list[float]:
         """Run `benchmarks.library` in a process of its own; the seconds that it measured."""
@@ -169,5 +162,12 @@ def _write_files(place: str, count: int, size: int, in_a_directory: int) -> None
 
 
 def _measured(command: list[str], environment: dict[str, str]) -> list[float]:
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=environment)
-    return [float(word) for word in done.stdout.split()]
+    return [float(word) for word in _output(command, environment).split()]
+
+
+def _output(command: list[str], environment: dict[str, str]) -> str:
+    """What a program prints; what it says on stderr matters only when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"bench: {' '.join(command)} failed\n{done.stderr}")
+    return done.stdout

@@ -17,7 +17,7 @@ def conditions(bench: Bench) -> list[str]:
     user = "as root" if os.geteuid() == 0 else "not as root"
     return [
         f"{_processor()}, {os.cpu_count()} cores, {memory / 2**30:.0f} GiB; Linux {platform.release()}; "
-        f"{_filesystem(bench.directory)}; {user}",
+        f"{_filesystem(bench.directory)}; {user}; load {os.getloadavg()[0]:.1f} at the start",
         f"artifactfs {version('artifactfs')}, Python {platform.python_version()}, wandb {_wandb_version(bench)}, "
         f"{_first_line(bench.rclone, 'version')}, {_first_line(bench.bindfs, '--version')}",
         f"large file {sizes.large / 2**20:,.0f} MiB; logged and downloaded {sizes.small_files:,} files of 4 KiB, "
@@ -34,9 +34,8 @@ def _processor() -> str:
 
 
 def _filesystem(directory: str) -> str:
-    return subprocess.run(
-        ["stat", "-f", "-c", "%T", directory], stdout=subprocess.PIPE, check=True, text=True
-    ).stdout.strip()
+    command = ["df", "--output=fstype", directory]
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.split()[-1]
 
 
 def _wandb_version(bench: Bench) -> str:

@@ -60,7 +60,7 @@ def _served(bench: Bench, through: str, there: str, peer: str, number: float) ->
         "ours again": _reading(through),
         "theirs again": _reading(there),
     }
-    samples = take_turns(sides, bench.sizes.rounds, first=True)
+    samples = take_turns(sides, bench.sizes.cheap_rounds, first=True)
     again = {"ours": samples["ours again"], "theirs": samples["theirs again"]}
     size = bench.sizes.large
     what = "sequential read, --no-passthrough"
@@ -73,7 +73,7 @@ def opening(bench: Bench) -> Iterator[Row | Skipped]:
     source = bench.small_files(bench.sizes.hot_files)
     files = _files_below(source)
     store = bench.fresh("store-opening")
-    bench.cli(store, "log", "small", source, "--type", "dataset", "-q")
+    bench.cli(store, "log", "small", source, "--type", "dataset")
     what = "open + read 4 KiB + close, hot"
     with mounts.artifactfs(bench, store, "small:v0", "--no-passthrough") as point:
         samples = take_turns(
@@ -93,7 +93,7 @@ def listing(bench: Bench) -> Iterator[Row | Skipped]:
     """P4: the first pass over a new mount, then passes that the kernel answers from its cache."""
     source, files = bench.tree(), bench.sizes.tree_files
     store = bench.fresh("store-listing")
-    bench.cli(store, "log", "tree", source, "--type", "dataset", "-q")
+    bench.cli(store, "log", "tree", source, "--type", "dataset")
     first: list[float] = []
     for _ in range(bench.sizes.rounds):
         with mounts.artifactfs(bench, store, "tree:v0") as point:
@@ -110,7 +110,7 @@ def _store_with_large_file(bench: Bench) -> tuple[str, str]:
     """A store that holds the large file as `large:v0`, and the blob's own file in it: what native reads are made of."""
     store = bench.path("store-reading")
     if not os.path.isdir(store):
-        bench.cli(store, "log", "large", bench.large_file(), "--type", "dataset", "-q")
+        bench.cli(store, "log", "large", bench.large_file(), "--type", "dataset")
     blobs = (os.path.join(place, name) for place, _, names in os.walk(store) for name in names)
     return store, max(blobs, key=os.path.getsize)
 
