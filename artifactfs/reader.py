@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
+from .blobs.durable import storage_error
 from .blobs.protocol import Blobs
 from .digest import BLOCK_SIZE, blob_digest, parse_block_list
 from .errors import DamageError, MissingBlobError
@@ -225,11 +226,9 @@ class Reader:
 
 def _open_local(path: str, size: int) -> LocalBlob:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        raise MissingBlobError(f"{path} is missing; verify the store") from None
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise DamageError(f"{path} cannot be opened; {error.strerror}") from None
+        raise storage_error(error, path) from None
     found = os.fstat(descriptor).st_size
     if found != size:
         os.close(descriptor)

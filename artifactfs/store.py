@@ -20,6 +20,7 @@ import orjson
 import zstandard
 
 from . import staging as staging_areas
+from .blobs.durable import storage_error
 from .blobs.packs import PackWriter, SealedPack
 from .blobs.protocol import Blobs, blob_object, journal_object
 from .catalog.protocol import Catalog
@@ -29,6 +30,7 @@ from .draft import Draft, Progress
 from .errors import (
     DamageError,
     MissingBlobError,
+    NotAllowedError,
     NotFoundError,
     ReadOnlyStoreError,
     SourceChangedError,
@@ -190,16 +192,21 @@ class Store:
             if entry.blob is None:
                 continue
             if entry.blob not in verdicts:
-                verdicts[entry.blob] = self._is_sound(entry.blob, entry.size or 0, locations.get(entry.blob))
+                sound = self._is_sound(entry.blob, entry.size, locations.get(entry.blob))
+                if sound and entry.blocks is not None:
+                    sound = self._is_sound(entry.blocks, None, locations.get(entry.blocks))
+                verdicts[entry.blob] = sound
             if not verdicts[entry.blob]:
                 damaged.append(entry.path)
             if progress is not None:
                 progress.advance(1, entry.size or 0)
         return damaged
 
-    def _is_sound(self, blob: bytes, size: int, location: Location | None) -> bool:
-        if location is None or location.length != size:
+    def _is_sound(self, blob: bytes, size: int | None, location: Location | None) -> bool:
+        """Whether the stored bytes are the blob; `size` None is any. Raises NotAllowedError, UnavailableError."""
+        if location is None or size not in (None, location.length):
             return False
+        size = location.length
         try:
             path = self.blobs.local_file(location.name) if location.name.startswith("blobs/") else None
             if path is None:
@@ -210,7 +217,12 @@ class Store:
             finally:
                 os.close(descriptor)
             return hashed.blob == blob and hashed.size == size
-        except (DamageError, OSError):
+        except DamageError:
+            return False
+        except OSError as error:
+            refusal = storage_error(error, location.name)
+            if isinstance(refusal, NotAllowedError | UnavailableError):
+                raise refusal from None  # that says nothing of the bytes
             return False
 
     # -- logging
