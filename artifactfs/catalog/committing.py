@@ -58,7 +58,6 @@ class Committing(Pinning, Naming, Lineage):
 
     def _sequence(self, connection: Connection, now: int, commit: Commit) -> Collection:
         return namespaces.collection(
-            self._database,
             connection,
             now,
             commit.entity,
@@ -100,8 +99,8 @@ class Committing(Pinning, Naming, Lineage):
         if commit.run_id is not None:
             self._add_edge(connection, run_outputs, {"run_id": commit.run_id, "version_id": version_id, "at": now})
         moved = self._move(connection, owner, number, [LATEST, *commit.aliases])
-        body = {"collection": path_of(owner), **row, "manifest": commit.manifest.hex(), "tags": tags, "aliases": moved}
-        self._record(connection, now, "version", body)
+        body = {"collection": path_of(owner), "id": version_id, **row, "manifest": commit.manifest.hex()}
+        self._record(connection, now, "version", {**body, "tags": tags, "aliases": moved})
         return browsing.membership_at(connection, owner, number)
 
 

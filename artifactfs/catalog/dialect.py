@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
+import sqlalchemy
 from sqlalchemy import Connection, Engine, Table
-from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
-from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import Error, StoreError
 
-Upsert = SqliteInsert | PostgresqlInsert
-"""An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which the databases spell alike."""
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+    from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 
 
 class Dialect(Protocol):
@@ -30,17 +31,14 @@ class Dialect(Protocol):
     def engine(self) -> Engine:
         """A new engine with an own pool."""
 
-    def turn(self) -> Any:
-        """A context manager to hold while writing; it lets writers in fairly. Raises UnavailableError."""
+    def turn(self) -> AbstractContextManager[None]:
+        """To be held while writing; it lets writers in fairly. Raises UnavailableError."""
 
     def begin(self, connection: Connection, *, write: bool) -> None:
         """Begin a transaction; a writing one has the right to write when this returns."""
 
     def lock_schema(self, connection: Connection) -> None:
         """Keep other programs from making or migrating the schema until the transaction ends."""
-
-    def insert(self, table: Table) -> Upsert:
-        """An INSERT that can say what to do on a conflict."""
 
     def translated(self, error: DBAPIError, *, writing: bool) -> Error:
         """What the driver's error means, in words of ours."""
@@ -57,3 +55,14 @@ def choose(url: str, *, read_only: bool) -> Dialect:
         # Taken as it is written: a path may hold what a URL would quote.
         return Sqlite(url.removeprefix("sqlite:///"), read_only=read_only)
     raise StoreError(f"no catalog can be opened by {url.partition(':')[0]!r}; use sqlite:///PATH")
+
+
+def upsert(dialect: sqlalchemy.Dialect, table: Table) -> SqliteInsert | PostgresqlInsert:
+    """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which these databases spell alike."""
+    if dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)

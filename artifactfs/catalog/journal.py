@@ -1,8 +1,13 @@
 """Journal: the outbox of changes, each written in the transaction that it tells of.
 
 A change holds names in place of ids, and all that is needed to do it again: from an empty catalog, the changes in
-their order give all rows back but those of blobs and packs, which packs and blob files tell of themselves. This module
-owns the shapes that several kinds share (`path_of`, `version_of`); each kind is written where it happens.
+their order give all rows back but those of blobs and packs, which packs and blob files tell of themselves. Ids are in
+it only where other things are named by them: those of versions and links. This module owns the shapes that several
+kinds share (`path_of`, `version_of`); each kind is written where it happens:
+
+    version                                 committing
+    aliases · link · unlink · describe      naming
+    run · finish · use · output             lineage
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from ..names import shown
 from ..records import Run, Use, Version
 from . import browsing, namespaces, rows
 from .database import Database
+from .dialect import upsert
 from .journal import Journal, version_of
 from .schema import entities, projects, run_inputs, run_outputs, runs, versions
 
@@ -52,7 +53,7 @@ class Lineage(Journal):
                 "finished_at": run.finished_at,
                 "config": dict(run.config),
             }
-            project_id = namespaces.project_id(self._database, connection, run.entity, run.project)
+            project_id = namespaces.project_id(connection, run.entity, run.project)
             connection.execute(_ADD, {"project_id": project_id, **values})
             self._record(connection, now, "run", {"entity": run.entity, "project": run.project, **values})
             return rows.run(connection.execute(_RUN, {"id": run.id}).one())
@@ -63,7 +64,7 @@ class Lineage(Journal):
             now = self._clock()
             values = {"run_id": run_id, "state": state, "finished_at": now}
             connection.execute(_FINISH, values)
-            self._record(connection, now, "run finished", values)
+            self._record(connection, now, "finish", values)
 
     def run(self, run_id: str) -> Run:
         with self._database.reading() as connection:
@@ -86,10 +87,11 @@ class Lineage(Journal):
         with self._database.writing() as connection:
             check_run(connection, run_id)
             version = browsing.version_by_id(connection, version_id)
-            edge = {"run_id": run_id, "version_id": version_id, "use_as": use_as or "", "at": self._clock()}
+            now = self._clock()
+            edge = {"run_id": run_id, "version_id": version_id, "use_as": use_as or "", "at": now}
             if self._add_edge(connection, run_inputs, edge):
-                body = {"run_id": run_id, "version": version_of(version), "use_as": use_as, "at": edge["at"]}
-                self._record(connection, self._clock(), "use", body)
+                body = {"run_id": run_id, "version": version_of(version), "use_as": use_as or None, "at": now}
+                self._record(connection, now, "use", body)
 
     def record_output(self, run_id: str, version_id: int) -> None:
         with self._database.writing() as connection:
@@ -120,7 +122,9 @@ class Lineage(Journal):
 
     def _add_edge(self, connection: Connection, table: Table, edge: dict[str, Any]) -> bool:
         """Whether the edge was not there yet."""
-        return bool(connection.execute(self._database.insert(table).values(edge).on_conflict_do_nothing()).rowcount)
+        return bool(
+            connection.execute(upsert(connection.dialect, table).values(edge).on_conflict_do_nothing()).rowcount
+        )
 
 
 def check_run(connection: Connection, run_id: str) -> None:

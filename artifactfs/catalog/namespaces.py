@@ -13,25 +13,24 @@ from ..errors import ConflictError, StoreError, TypeConflictError
 from ..names import shown
 from ..records import Collection, CollectionKind
 from . import browsing
-from .database import Database
+from .dialect import upsert
 from .schema import collections, entities, projects, types
 
 _NEXT_NUMBER = select(collections.c.next_number).where(collections.c.id == bindparam("id"))
 _COUNT_ON = (
     update(collections).where(collections.c.id == bindparam("of")).values(next_number=collections.c.next_number + 1)
 )
-# Writers of one collection wait for each other here, where the database does not make all writers wait anyway.
+# SQLite makes all writers wait anyway, and knows no FOR UPDATE.
 _LOCKED = select(collections.c.id).where(collections.c.id == bindparam("id")).with_for_update()
 
 
-def project_id(database: Database, connection: Connection, entity: str, project: str) -> int:
+def project_id(connection: Connection, entity: str, project: str) -> int:
     """The id of a project, made when missing, as its entity is."""
-    entity_id = _made(database, connection, entities, name=entity)
-    return _made(database, connection, projects, entity_id=entity_id, name=project)
+    entity_id = _made(connection, entities, name=entity)
+    return _made(connection, projects, entity_id=entity_id, name=project)
 
 
 def collection(
-    database: Database,
     connection: Connection,
     now: int,
     entity: str,
@@ -43,10 +42,10 @@ def collection(
     """The collection of that name, made when missing, and locked. Raises TypeConflictError, ConflictError."""
     found = browsing.collection_by_path(connection, entity, project, name)
     if found is None:
-        parent = project_id(database, connection, entity, project)
-        type_id = _made(database, connection, types, project_id=parent, name=type)
+        parent = project_id(connection, entity, project)
+        type_id = _made(connection, types, project_id=parent, name=type)
         values = {"type_id": type_id, "kind": kind, "created_at": now}
-        _made(database, connection, collections, values, project_id=parent, name=name)
+        _made(connection, collections, values, project_id=parent, name=name)
         found = browsing.collection_by_path(connection, entity, project, name)
         if found is None:
             raise ConflictError(f"{entity}/{project}/{name} was deleted; restore it, or choose another name")
@@ -58,8 +57,13 @@ def collection(
         raise TypeConflictError(
             f"{found.path} has the type {shown(found.type)}, not {shown(type)}; use that type or another name"
         )
-    connection.execute(_LOCKED, {"id": found.id})
+    lock(connection, found)
     return found
+
+
+def lock(connection: Connection, owner: Collection) -> None:
+    """Make other writers of the collection wait until the transaction ends."""
+    connection.execute(_LOCKED, {"id": owner.id})
 
 
 def next_number(connection: Connection, owner: Collection) -> int:
@@ -69,14 +73,12 @@ def next_number(connection: Connection, owner: Collection) -> int:
     return number
 
 
-def _made(
-    database: Database, connection: Connection, table: Table, values: dict[str, Any] | None = None, **key: Any
-) -> int:
+def _made(connection: Connection, table: Table, values: dict[str, Any] | None = None, **key: Any) -> int:
     """The id of the row with that unique key, made when missing."""
     wanted = select(table.c.id).where(and_(*(table.c[name] == value for name, value in key.items())))
     found = connection.execute(wanted).scalar()
     if found is None:
-        connection.execute(database.insert(table).values(**key, **(values or {})).on_conflict_do_nothing())
+        connection.execute(upsert(connection.dialect, table).values(**key, **(values or {})).on_conflict_do_nothing())
         found = connection.execute(wanted).scalar()
     if found is None:
         raise StoreError(f"the catalog did not keep a row of {table.name}; try again")

@@ -11,6 +11,7 @@ from ..names import LATEST
 from ..records import Collection, Membership
 from . import browsing, namespaces
 from .database import Database
+from .dialect import upsert
 from .journal import Journal, path_of, version_of
 from .schema import aliases, links, versions
 
@@ -39,6 +40,7 @@ class Naming(Journal):
     def set_aliases(self, collection_id: int, number: int, add: Sequence[str], remove: Sequence[str]) -> Membership:
         with self._database.writing() as connection:
             owner = browsing.collection_by_id(connection, collection_id)
+            namespaces.lock(connection, owner)
             before = browsing.membership_at(connection, owner, number)
             moved = self._move(connection, owner, number, add)
             removed = sorted(set(remove) & set(before.aliases) - set(add))
@@ -50,6 +52,7 @@ class Naming(Journal):
     def remove_alias(self, collection_id: int, alias: str) -> Membership:
         with self._database.writing() as connection:
             owner = browsing.collection_by_id(connection, collection_id)
+            namespaces.lock(connection, owner)
             number = browsing.number_of_alias(connection, collection_id, alias)
             if number is None:
                 raise browsing.no_such_alias(connection, owner, alias)
@@ -66,7 +69,7 @@ class Naming(Journal):
             # A deleted version cannot be shown; this says so.
             browsing.membership_at(connection, version.collection, version.number)
             owner = namespaces.collection(
-                self._database, connection, now, entity, project, version.collection.type, portfolio, "portfolio"
+                connection, now, entity, project, version.collection.type, portfolio, "portfolio"
             )
             number = connection.execute(_LINK_OF, {"id": owner.id, "version_id": version_id}).scalar()
             made = number is None
@@ -75,24 +78,25 @@ class Naming(Journal):
                 link = {"collection_id": owner.id, "number": number, "version_id": version_id, "created_at": now}
                 connection.execute(_ADD_LINK, link)
             moved = self._move(connection, owner, number, [LATEST, *aliases])
+            answer = browsing.membership_at(connection, owner, number)
             if made:
-                body = {"portfolio": path_of(owner), "number": number, "version": version_of(version)}
-                self._record(connection, now, "link", {**body, "aliases": moved})
+                self._record(connection, now, "link", {**_link_of(answer), "created_at": now, "aliases": moved})
             else:
                 self._record_aliases(connection, now, owner, number, moved, [])
-            return browsing.membership_at(connection, owner, number), made
+            return answer, made
 
     def unlink(self, link_id: int) -> None:
         with self._database.writing() as connection:
             gone = browsing.membership_of_link(connection, link_id)
             owner = gone.collection
+            namespaces.lock(connection, owner)
             connection.execute(_ALIASES_OF_NUMBER, {"of": owner.id, "at": gone.number})
             connection.execute(_REMOVE_LINK, {"link_id": link_id})
             latest = browsing.highest_number(connection, owner) if LATEST in gone.aliases else None
             if latest is not None:
                 self._move(connection, owner, latest, [LATEST])
-            body = {"portfolio": path_of(owner), "number": gone.number, "version": version_of(gone.version)}
-            self._record(connection, self._clock(), "unlink", {**body, "aliases": list(gone.aliases), "latest": latest})
+            body = {**_link_of(gone), "aliases": list(gone.aliases), "latest": latest}
+            self._record(connection, self._clock(), "unlink", body)
 
     def describe(self, version_id: int, *, description: str | None, metadata: Mapping[str, Any]) -> None:
         with self._database.writing() as connection:
@@ -108,7 +112,7 @@ class Naming(Journal):
         before = {alias.name: alias.number for alias in browsing.aliases_in(connection, owner.id)}
         moved = sorted({name for name in names if before.get(name) != number})
         if moved:
-            statement = self._database.insert(aliases)
+            statement = upsert(connection.dialect, aliases)
             connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["collection_id", "name"], set_={"number": statement.excluded.number}
@@ -124,3 +128,13 @@ class Naming(Journal):
         if moved or removed:
             body = {"collection": path_of(owner), "number": number, "moved": moved, "removed": removed}
             self._record(connection, at, "aliases", body)
+
+
+def _link_of(membership: Membership) -> dict[str, Any]:
+    """A link in a change's body."""
+    return {
+        "id": membership.link_id,
+        "portfolio": path_of(membership.collection),
+        "number": membership.number,
+        "version": version_of(membership.version),
+    }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -11,6 +10,7 @@ from sqlalchemy import (
     ClauseElement,
     ColumnElement,
     Connection,
+    Dialect,
     bindparam,
     delete,
     func,
@@ -22,11 +22,10 @@ from sqlalchemy import (
 
 from ..errors import DamageError, SessionLostError
 from ..records import Location, LogSession, PackRecord, PinAnswer, StoredBlob
+from . import bulk
 from .database import Database
+from .dialect import upsert
 from .schema import BlobState, blobs, packs, pins, sessions
-
-_CHUNKS = (512, 64, 8, 1)
-"""How many digests one lookup asks for: few different sizes, so that each is compiled once."""
 
 _BLOB_ROW = ["digest", "size", "state", "generation", "object", "pack_id", "position"]
 
@@ -43,9 +42,6 @@ _PINNED_LIVE = (
     select(func.count())
     .select_from(pins.join(blobs, blobs.c.digest == pins.c.digest))
     .where(pins.c.session_id == bindparam("session"), blobs.c.state == _LIVE)
-)
-_REVIVE = (
-    update(blobs).where(blobs.c.digest == bindparam("blob")).values(state=_LIVE, condemned_at=literal_column("NULL"))
 )
 _PACKS = select(packs.c.name, packs.c.id).where(packs.c.name.in_(bindparam("names", expanding=True)))
 
@@ -90,9 +86,9 @@ class Pinning:
             key = session_key(connection, session_id)
             if key is None:
                 raise session_lost(session_id)
-            self._database.prepared("add pins", self._add_pins).run(connection, [(key, digest) for digest in digests])
+            bulk.run(connection, _add_pins, [(key, digest) for digest in digests])
             reused, upload, condemned = set(), dict.fromkeys(digests, 0), []
-            for digest, size, state, generation in self._lookup(connection, _pin_lookup, digests):
+            for digest, size, state, generation in bulk.fetch(connection, _find_states, _column(digests)):
                 if state == BlobState.DELETED:
                     upload[digest] = generation + 1
                     continue
@@ -105,17 +101,14 @@ class Pinning:
                 reused.add(digest)
                 if state == BlobState.CONDEMNED:
                     condemned.append((digest,))
-            self._database.prepared("revive", lambda: (_REVIVE, ["blob"])).run(connection, condemned)
+            bulk.run(connection, _revive, condemned)
         return PinAnswer(frozenset(reused), upload)
 
     def locate(self, digests: Sequence[bytes]) -> dict[bytes, Location]:
+        wanted = _column(sorted(set(digests)))
         with self._database.reading() as connection:
-            return {
-                digest: Location(alone or pack, position, size)
-                for digest, alone, pack, position, size in self._lookup(
-                    connection, _location_lookup, sorted(set(digests))
-                )
-            }
+            found = bulk.fetch(connection, _find_locations, wanted)
+            return {digest: Location(alone or pack, position, size) for digest, alone, pack, position, size in found}
 
     def _store_blobs(
         self, connection: Connection, stored: Iterable[StoredBlob], new_packs: Sequence[PackRecord]
@@ -123,12 +116,12 @@ class Pinning:
         """Record packs and blobs as live; a blob that another session recorded meanwhile stays where that says."""
         pack_ids = self._store_packs(connection, new_packs)
         added = sorted((_blob_row(blob, pack_ids) for blob in stored), key=itemgetter(0))
-        self._database.prepared("add blobs", self._add_blobs).run(connection, added)
+        bulk.run(connection, _add_blobs, added)
 
     def _store_packs(self, connection: Connection, new_packs: Sequence[PackRecord]) -> dict[str, int]:
         if not new_packs:
             return {}
-        statement = self._database.insert(packs)
+        statement = upsert(connection.dialect, packs)
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["name"], set_={"state": int(BlobState.LIVE), "condemned_at": None}
@@ -137,34 +130,6 @@ class Pinning:
         )
         found = connection.execute(_PACKS, {"names": [pack.name for pack in new_packs]})
         return {row.name: row.id for row in found}
-
-    def _lookup(
-        self, connection: Connection, make: Callable[[int], tuple[ClauseElement, list[str]]], digests: Sequence[bytes]
-    ) -> Iterator[Any]:
-        """The rows of those digests (sorted, each once) that have one."""
-        start = 0
-        for size in _CHUNKS:
-            while len(digests) - start >= size:
-                prepared = self._database.prepared((make, size), partial(make, size))
-                yield from prepared.fetch(connection, tuple(digests[start : start + size]))
-                start += size
-
-    def _add_pins(self) -> tuple[ClauseElement, list[str]]:
-        names = ["session_id", "digest"]
-        values: dict[str, Any] = {name: bindparam(name) for name in names}
-        return self._database.insert(pins).values(values).on_conflict_do_nothing(), names
-
-    def _add_blobs(self) -> tuple[ClauseElement, list[str]]:
-        statement = self._database.insert(blobs).values({name: bindparam(name) for name in _BLOB_ROW})
-        renewed = {name: statement.excluded[name] for name in _BLOB_ROW if name != "digest"}
-        return (
-            statement.on_conflict_do_update(
-                index_elements=["digest"],
-                set_={**renewed, "condemned_at": literal_column("NULL")},
-                where=blobs.c.state != _LIVE,
-            ),
-            _BLOB_ROW,
-        )
 
 
 # -- the same inside a transaction
@@ -202,18 +167,58 @@ def _blob_row(blob: StoredBlob, pack_ids: Mapping[str, int]) -> tuple[Any, ...]:
     return blob.digest, blob.size, 0, blob.generation, name if pack_id is None else None, pack_id, position
 
 
-def _pin_lookup(size: int) -> tuple[ClauseElement, list[str]]:
-    names, among = _among(size)
+def _column(values: Iterable[bytes]) -> list[tuple[bytes]]:
+    return [(value,) for value in values]
+
+
+# -- statements for many rows; see bulk.Make
+
+
+def _add_pins(dialect: Dialect, count: int) -> tuple[ClauseElement, list[str]]:
+    values, names = _values(["session_id", "digest"], count)
+    return upsert(dialect, pins).values(values).on_conflict_do_nothing(), names
+
+
+def _add_blobs(dialect: Dialect, count: int) -> tuple[ClauseElement, list[str]]:
+    values, names = _values(_BLOB_ROW, count)
+    statement = upsert(dialect, blobs).values(values)
+    renewed: dict[str, Any] = {name: statement.excluded[name] for name in _BLOB_ROW if name != "digest"}
+    return (
+        statement.on_conflict_do_update(
+            index_elements=["digest"],
+            set_={**renewed, "condemned_at": literal_column("NULL")},
+            where=blobs.c.state != _LIVE,
+        ),
+        names,
+    )
+
+
+def _revive(_: Dialect, count: int) -> tuple[ClauseElement, list[str]]:
+    among, names = _among(count)
+    return update(blobs).where(among).values(state=_LIVE, condemned_at=literal_column("NULL")), names
+
+
+def _find_states(_: Dialect, count: int) -> tuple[ClauseElement, list[str]]:
+    among, names = _among(count)
     return select(blobs.c.digest, blobs.c.size, blobs.c.state, blobs.c.generation).where(among), names
 
 
-def _location_lookup(size: int) -> tuple[ClauseElement, list[str]]:
-    names, among = _among(size)
+def _find_locations(_: Dialect, count: int) -> tuple[ClauseElement, list[str]]:
+    among, names = _among(count)
     columns = (blobs.c.digest, blobs.c.object, packs.c.name, blobs.c.position, blobs.c.size)
     joined = blobs.outerjoin(packs, packs.c.id == blobs.c.pack_id)
     return select(*columns).select_from(joined).where(among, blobs.c.state == _LIVE), names
 
 
-def _among(size: int) -> tuple[list[str], ColumnElement[bool]]:
-    names = [f"digest{number}" for number in range(size)]
-    return names, blobs.c.digest.in_([bindparam(name) for name in names])
+def _values(columns: Sequence[str], count: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of parameters to insert, and the names of the parameters."""
+    rows: list[dict[str, Any]] = [
+        {column: bindparam(f"{column}_{number}") for column in columns} for number in range(count)
+    ]
+    return rows, [f"{column}_{number}" for number in range(count) for column in columns]
+
+
+def _among(count: int) -> tuple[ColumnElement[bool], list[str]]:
+    """That a blob's digest is one of the parameters, and their names."""
+    names = [f"digest_{number}" for number in range(count)]
+    return blobs.c.digest.in_([bindparam(name) for name in names]), names

@@ -16,8 +16,7 @@ from contextlib import AbstractContextManager
 from urllib.parse import quote
 
 import orjson
-from sqlalchemy import Connection, Engine, Table, create_engine
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
@@ -30,7 +29,6 @@ from ..errors import (
     StoreError,
     UnavailableError,
 )
-from .dialect import Upsert
 from .turns import Turns
 
 BUSY_TIMEOUT = 30.0
@@ -87,9 +85,6 @@ class Sqlite:
 
     def lock_schema(self, connection: Connection) -> None:
         pass  # BEGIN IMMEDIATE has locked all there is
-
-    def insert(self, table: Table) -> Upsert:
-        return insert(table)
 
     def in_child(self) -> None:
         self._turns.renew()
