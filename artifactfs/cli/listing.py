@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..digest import DigestAlgorithm
 from ..errors import EntryNotFoundError, InvalidError
 from ..names import normalise_entry_path, shown
-from ..records import Collection, Membership, Namespace
+from ..records import INHERIT_TTL, Collection, Membership, Namespace
 from . import completion
 from .commands import command
 from .facts import collection_fact, run_fact, version_fact
@@ -88,16 +89,19 @@ def show(invocation: Invocation, ref: str) -> None:
         )
         invocation.output.data(fact)
         return
+    # A BLAKE3 digest fills a line of a terminal, and is what everybody expects.
+    is_blake = version.digest_algorithm == DigestAlgorithm.BLAKE3.value
     pairs = [
         ("type", membership.collection.type),
         ("aliases", joined(membership.aliases)),
         ("size", f"{size(version.size)}" + (f" ({version.size:,} bytes)" if version.size > 1023 else "")),
         ("files", f"{version.file_count:,}"),
-        ("digest", f"{version.digest} ({version.digest_algorithm})"),
+        ("digest", version.digest + ("" if is_blake else f" ({version.digest_algorithm})")),
         ("manifest", version.manifest.hex()),
         ("created", f"{local(version.created_at)} ({age(version.created_at)})"),
-        ("time to live", _ttl(version.ttl) or "for ever"),
     ]
+    if version.ttl != INHERIT_TTL:
+        pairs.append(("ttl", _ttl(version.ttl)))
     if membership.link_id is not None:
         pairs.insert(1, ("link to", version.qualified_name))
     if others:
@@ -227,10 +231,13 @@ def _table(output: Output, titles: Sequence[str], rows: Sequence[Sequence[str]])
     output.table([Column(title.lstrip(">"), title.startswith(">")) for title in titles], rows)
 
 
-def _ttl(nanoseconds: int | None) -> str | None:
+def _ttl(nanoseconds: int | None) -> str:
+    """A ttl in the words that the command line takes."""
     from .words import written_duration
 
-    return None if nanoseconds is None or nanoseconds < 0 else written_duration(nanoseconds)
+    if nanoseconds == INHERIT_TTL:
+        return "inherit"
+    return "none" if nanoseconds is None else written_duration(nanoseconds)
 
 
 def _pretty(metadata: Any) -> str:

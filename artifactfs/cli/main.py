@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .invocation import Invocation
 
 INTERRUPTED = 130
+PATIENCE = 5.0
+"""Seconds that an interrupted command has to end by itself. Every step is safe to cut off."""
 
 EXIT_CODES: dict[type[errors.Error], int] = {
     errors.Error: 1,
@@ -39,6 +41,7 @@ EXIT_CODES: dict[type[errors.Error], int] = {
 def main() -> NoReturn:
     """Run the program on the words of the command line and exit."""
     try:
+        _take_interrupts()
         code = run(sys.argv[1:])
         _ignore_interrupts()
     except KeyboardInterrupt:
@@ -143,6 +146,27 @@ def _interrupted(invocation: Invocation | None = None) -> int:
     except Exception:
         pass
     return INTERRUPTED
+
+
+def _take_interrupts() -> None:
+    """See that a command ends soon after Ctrl-C, also where it waits for something that the interrupt has broken."""
+    import _thread
+    import os
+    import signal
+    import time
+
+    def end_at_last() -> None:
+        time.sleep(PATIENCE)
+        os.write(2, f"{PROGRAM}: interrupted; what was not finished was cut off\n".encode())
+        os._exit(INTERRUPTED)
+
+    def interrupt(*_: object) -> None:
+        # The plain call: the handler may have come in between any two steps of the threading module.
+        _thread.start_new_thread(end_at_last, ())
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _ignore_interrupts() -> None:

@@ -65,16 +65,16 @@ class Output:
                 pass
 
     def data(self, value: Any) -> None:
-        """Print a JSON value: on one line, or indented on a terminal."""
+        """Print a JSON value, as UTF-8 whatever the terminal speaks: on one line, or indented on a terminal."""
         import orjson
 
         try:
-            text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0).decode()
+            text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0)
         except orjson.JSONEncodeError:  # bytes that are not UTF-8 in a path, or an integer of more than 64 bits
             import json
 
-            text = json.dumps(value)
-        self._write(text + "\n")
+            text = json.dumps(value).encode()
+        self.raw(text + b"\n")
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """Print rows below their titles; nothing where there are no rows."""
@@ -134,6 +134,7 @@ class Output:
         if self._gone:
             return False
         try:
+            sys.stdout.flush()
             sys.stdout.buffer.write(data)
         except OSError as error:
             self._lose(error)

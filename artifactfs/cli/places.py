@@ -59,14 +59,17 @@ def _collection(invocation: Invocation, project: str, name: str) -> Place:
 
 
 def _first(*attempts: Callable[[], Place]) -> Place:
-    """The first place that is there. Raises the error with the best advice: one that knows a near name."""
+    """The first place that is there. Raises the error with the best advice: of one that knows a near name, or that
+    found at least the entity, or of the last."""
     faults = []
     for attempt in attempts:
         try:
             return attempt()
         except NotFoundError as error:
             faults.append(error)
-    raise next((fault for fault in faults if "did you mean" in str(fault)), faults[-1])
+    knowing = [fault for fault in faults if "did you mean" in str(fault)]
+    found_entity = [fault for fault in faults if not str(fault).startswith("no entity")]
+    raise [*knowing, *found_entity, faults[-1]][0]
 
 
 def project_scope(invocation: Invocation, where: str | None) -> tuple[str | None, str | None]:

@@ -128,10 +128,10 @@ def test_near_names_are_suggested(run: Any, filled: Path) -> None:
 def test_show(run: Any, filled: Path) -> None:
     out = run("show", "weights").out
     assert out.startswith("me/demo/weights:v0\n  type ")
-    for line in ("aliases       latest", "size          8 B", "files         1", "  line two", '"x": ['):
+    for line in ("aliases      latest", "size         8 B", "files        1", "  line two", '"x": ['):
         assert line in out, line
-    assert "link to       me/demo/set:v0" in run("show", "portfolios/best:q4").out
-    assert "also in       me/portfolios/best:v0" in run("show", "set:v0").out
+    assert "link to    me/demo/set:v0" in run("show", "portfolios/best:q4").out
+    assert "also in    me/portfolios/best:v0" in run("show", "set:v0").out
 
 
 def test_show_as_json(run: Any, filled: Path) -> None:

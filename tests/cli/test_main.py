@@ -147,6 +147,36 @@ def test_an_interrupt_while_a_command_works(run: Any, monkeypatch: pytest.Monkey
         signal.signal(signal.SIGINT, before)
 
 
+def test_an_interrupt_that_a_command_does_not_survive(home: Path) -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "from artifactfs.cli import invocation, main\n"
+        "def stuck(*_, **__):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt: time.sleep(3600)\n"
+        "invocation.Invocation.store = stuck\n"
+        "main.PATIENCE = 0.05\n"
+        "sys.argv = ['artifactfs', 'ls']\n"
+        "main.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "artifactfs: interrupted; what was not finished was cut off\n"
+
+
+def test_interrupts_that_the_caller_ignores(home: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from artifactfs.cli import main\n"
+        "run = main.run\n"
+        "main.run = lambda words: os.kill(os.getpid(), signal.SIGINT) or run(words)\n"
+        "sys.argv = ['artifactfs', '--version']\n"
+        "main.main()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
 def test_a_reader_that_goes_away(program: Any) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -1,0 +1,89 @@
+"""Completion: what a shell is answered, and that bash gets its words whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def filled(run: Any, home: Path) -> Path:
+    (home / "a.txt").write_text("x")
+    run("log", "digits", "a.txt", "--type", "dataset", "--alias", "prod")
+    run("log", "diamonds", "a.txt", "--type", "dataset")
+    run("log", "you/other/set", "a.txt", "--type", "dataset")
+    return home
+
+
+def answers(line: str) -> list[str]:
+    """What the program says to bash for a line with the cursor at its end."""
+    words = line.split(" ")
+    environment = {
+        **os.environ,
+        "_ARTIFACTFS_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "artifactfs.cli.main"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return [row.split(",", 1)[1] for row in done.stdout.splitlines() if row]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("artifactfs li", ["link", "lineage"]),
+        ("artifactfs mount-w", []),
+        ("artifactfs log --sym", ["--symlinks"]),
+        ("artifactfs log x --symlinks s", ["skip"]),
+        ("artifactfs show di", ["diamonds", "digits"]),
+        ("artifactfs show demo/di", ["demo/diamonds", "demo/digits"]),
+        ("artifactfs show you/other/", ["you/other/set"]),
+        ("artifactfs show digits:", ["digits:latest", "digits:prod", "digits:v0"]),
+        ("artifactfs cat digits:p", ["digits:prod"]),
+        ("artifactfs show nothing:", []),
+        ("artifactfs show ../", []),
+        ("artifactfs --store /nowhere show di", []),
+    ],
+)
+def test_answers(line: str, expected: list[str], filled: Path) -> None:
+    assert answers(line) == expected
+
+
+def test_a_broken_configuration_stays_silent(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTIFACTFS_PROJECT", "no/project")
+    assert answers("artifactfs show di") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_scripts_are_scripts(shell: str, run: Any, tmp_path: Path) -> None:
+    script = run("completion", shell).out
+    assert "_ARTIFACTFS_COMPLETE" in script
+    if shutil.which(shell):
+        (tmp_path / "script").write_text(script)
+        subprocess.run([shell, "-n", tmp_path / "script"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [("artifactfs li", "link lineage"), ("artifactfs show digits:p", "prod"), ("artifactfs alias digits:v0 x", "")],
+)
+def test_bash_takes_the_answers(line: str, reply: str, run: Any, filled: Path, tmp_path: Path) -> None:
+    (tmp_path / "artifactfs").write_text(f'#!/bin/sh\nexec {sys.executable} -m artifactfs.cli.main "$@"\n')
+    (tmp_path / "artifactfs").chmod(0o755)
+    (tmp_path / "script").write_text(run("completion", "bash").out)
+    code = (
+        f"COMP_WORDBREAKS=$' \\t\\n:'; source {tmp_path}/script; COMP_LINE='{line}'; COMP_POINT={len(line)}\n"
+        f'_artifactfs_completion {tmp_path}/artifactfs; echo "${{COMPREPLY[*]}}"'
+    )
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{reply}\n"
+    assert done.stderr == ""

@@ -1,0 +1,125 @@
+"""`mount`, `umount` and `mounts`, with a real mount."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifactfs.cli.commands import artifactfs as program_group
+
+pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be used here")
+
+KEYS = [
+    "mountpoint",
+    "where",
+    "store",
+    "transport",
+    "mode",
+    "keeper_pid",
+    "worker_pids",
+    "worker_pid",
+    "restarts",
+    "uptime",
+]
+
+
+@pytest.fixture
+def filled(run: Any, home: Path) -> Iterator[Path]:
+    """A store with two versions, and mountpoints that are taken down afterwards."""
+    (home / "data").mkdir()
+    for text in ("one\n", "two\n"):
+        (home / "data" / "a.txt").write_text(text)
+        run("log", "digits", "data", "--type", "dataset")
+    run("alias", "digits:v0", "prod")
+    (home / "at").mkdir()
+    yield home
+    for info in run("mounts", "--json").json:
+        run("umount", info["mountpoint"], "--lazy")
+
+
+def test_a_mount_from_its_beginning_to_its_end(run: Any, filled: Path) -> None:
+    point = filled / "at"
+    assert run("mount", "at").out == f"{point}\n"
+    files = point / "me" / "demo" / "dataset" / "digits"
+    assert (files / "prod" / "a.txt").read_text() == "one\n"
+    assert (files / "latest" / "a.txt").read_text() == "two\n"
+    (info,) = run("mounts", "--json").json
+    assert all(key in info for key in KEYS)
+    assert (info["mountpoint"], info["where"], info["store"]) == (str(point), "", os.environ["ARTIFACTFS_STORE"])
+    lines = run("mounts").out.splitlines()
+    assert lines[1].split()[:3] == [str(point), os.environ["ARTIFACTFS_STORE"], "all"]
+    run("mount", "at", code=5).complains("already", "umount")
+    run("umount", "at")
+    assert os.listdir(point) == []
+    assert run("mounts", "--json").json == []
+    run("umount", "at", code=4).complains(str(point))
+
+
+@pytest.mark.parametrize(
+    ("where", "shown", "listed"),
+    [
+        ("me", "me", ["demo"]),
+        ("me/demo", "me/demo", ["dataset"]),
+        ("digits", "me/demo/digits:v1", ["a.txt"]),
+        ("demo/digits", "me/demo/digits:v1", ["a.txt"]),
+        ("digits:prod", "me/demo/digits:v0", ["a.txt"]),
+    ],
+)
+def test_a_part_of_the_store(where: str, shown: str, listed: list[str], run: Any, filled: Path) -> None:
+    info = run("mount", "at", where, "--json").json
+    assert info["where"] == shown
+    assert os.listdir(filled / "at") == listed
+
+
+def test_what_cannot_be_mounted(run: Any, filled: Path) -> None:
+    run("mount", "nowhere", code=None).complains("nowhere", "does not exist")
+    run("mount", "data", code=5).complains("not empty", "--nonempty")
+    run("mount", "data/a.txt", code=1).complains("not a directory")
+    run("mount", "at", "digits:none", code=4).complains("none")
+    run("mount", "at", "--refresh", "-1", code=2).complains("--refresh")
+    assert run("mounts", "--json").json == []
+
+
+def test_options_reach_the_mount(run: Any, filled: Path) -> None:
+    info = run("mount", "data", "digits:v0", "--no-passthrough", "--nonempty", "--refresh", "0.1", "--json").json
+    assert info["mode"] != "passthrough"
+    assert (filled / "data" / "a.txt").read_text() == "one\n"
+
+
+def test_foreground_ends_with_an_interrupt(run: Any, filled: Path) -> None:
+    mounting = subprocess.Popen(
+        [sys.executable, "-m", "artifactfs.cli.main", "mount", "at", "digits", "--foreground"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert mounting.stdout is not None
+    assert mounting.stdout.readline() == f"{filled / 'at'}\n"
+    assert (filled / "at" / "a.txt").read_text() == "two\n"
+    os.killpg(mounting.pid, signal.SIGINT)
+    _, err = mounting.communicate(timeout=60)
+    assert mounting.returncode in (0, 130)
+    assert "Traceback" not in err
+    assert os.listdir(filled / "at") == []
+
+
+def test_the_examples(run: Any, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import click
+
+    from artifactfs.cli.invocation import Invocation
+
+    context = click.Context(program_group, obj=Invocation())
+    mount = program_group.get_command(context, "mount")
+    umount = program_group.get_command(context, "umount")
+    for example in [*mount.examples, *umount.examples]:  # type: ignore[union-attr]
+        words = [os.path.expanduser(word) for word in example.split()[1:]]
+        os.makedirs(words[1], exist_ok=True)
+        run(*words)
