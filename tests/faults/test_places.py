@@ -197,7 +197,10 @@ def test_store_that_lost_a_part(cli: Cli, part: str, tmp_path: Path) -> None:
 @contextlib.contextmanager
 def small_disk(place: Path, size: str) -> Iterator[Path]:
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "artifactfs-test", str(place)], check=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "artifactfs-test", str(place)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
     try:
         yield place
     finally:
