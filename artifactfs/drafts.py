@@ -60,6 +60,12 @@ class KeptDraft:
             os.fsync(file.fileno())
         os.rename(temporary, os.path.join(self._directory, _JSON))
 
+    def lend(self, staging: Staging) -> Draft:
+        """The draft with its bytes in a staging directory of the store's, for one log; what is kept stays whole."""
+        staging.share(self._staging)
+        self.draft.keep_in(staging)
+        return self.draft
+
     def close(self) -> None:
         """Let go of the draft; it stays on disk."""
         self._staging.close()

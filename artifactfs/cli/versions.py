@@ -133,7 +133,11 @@ def _log_kept(
             raise TypeConflictError(f"the draft {name} has the type {shown(kept.draft.type)}; leave --type away")
         settled_type(known_collection(invocation, *target), name, kept.draft.type)
         _describe(kept.draft, about)
-        answer = _commit(invocation, kept.draft, entity, project, aliases)
+        staging = invocation.store().new_staging()
+        try:
+            answer = _commit(invocation, kept.lend(staging), entity, project, aliases)
+        finally:
+            staging.close()
         kept.discard()
     return answer
 

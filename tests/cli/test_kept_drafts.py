@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from artifactfs.catalog.queries import SqlCatalog
+from artifactfs.errors import UnavailableError
+
 
 @pytest.fixture(autouse=True)
 def files(home: Path) -> Path:
@@ -78,6 +81,27 @@ def test_a_failed_add_leaves_the_draft(run: Any, files: Path) -> None:
     run("add", "set", "c.txt", "d", code=1).complains("pipe")
     run("remove", "set", "a.txt", "nowhere", code=4).complains("nowhere")
     assert run("status", "set").out == before
+
+
+def test_a_log_that_fails_leaves_the_draft(run: Any, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (files / "large").write_bytes(bytes(500_000))
+    run("add", "set", "data", "large", "--type", "dataset")
+    failed = []
+
+    def fail(*_: object) -> None:
+        failed.append(True)
+        raise UnavailableError("the catalog is busy; try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlCatalog, "commit", fail)
+        run("log", "set", code=6).complains("busy")
+    assert failed
+    assert len(run("status", "set").out.splitlines()) == 4
+    run("add", "set", "c.txt")
+    assert run("log", "set").last == "me/demo/set:v0"
+    run("verify", "set")
+    assert run("ls", "-R", "set:v0").out.split() == ["a.txt", "c.txt", "large", "sub/b.txt"]
+    assert list((files.parent / "store" / "staging").iterdir()) == []
 
 
 def test_a_draft_has_one_base_and_one_type(run: Any) -> None:
