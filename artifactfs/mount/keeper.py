@@ -112,18 +112,20 @@ class Keeper:
 
     def end(self) -> None:
         """Unmount, also while it is in use, and see the worker off."""
+        patience = _PATIENCE
         for lazy in (False, True):
             try:
                 if system.mounted_at(self._orders.mountpoint) is not None:
                     system.detach(self._orders.mountpoint, lazy=lazy)
                 break
             except Error as error:
+                patience = 0.0  # the worker would serve those who are still in it, for as long as they like
                 if lazy:
                     system.log(f"{error}")
-        self._see_off()
+        self._see_off(patience)
 
-    def _see_off(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
+    def _see_off(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
         while self._worker and not self._collected():
             left = deadline - time.monotonic()
             if left <= 0:

@@ -77,10 +77,11 @@ def mount(
         keeper = _start_keeper(orders, foreground)
         os.close(write_end)
         info = _await_ready(keeper, read_end, orders)
-    if ready is not None:
-        ready(info)
+    announce = ready or (lambda _: None)
     if foreground:
-        _await_end(keeper)
+        _await_end(keeper, lambda: announce(info))
+    else:
+        announce(info)
     return info
 
 
@@ -223,13 +224,15 @@ def _await_ready(keeper: subprocess.Popen[bytes], report: int, orders: Orders) -
     return info
 
 
-def _await_end(keeper: subprocess.Popen[bytes]) -> None:
+def _await_end(keeper: subprocess.Popen[bytes], announce: Callable[[], None] | None) -> None:
     while True:
         try:
+            if announce is not None:
+                announce()
             keeper.wait()
             return
         except KeyboardInterrupt:
-            continue  # the keeper got it too, and unmounts
+            announce = None  # the keeper got it too, and unmounts
 
 
 def _await_processes(info: MountInfo) -> None:

@@ -375,9 +375,10 @@ def test_held_blobs_are_bounded_and_closed(store: FakeStore, monkeypatch: pytest
     monkeypatch.setattr("artifactfs.mount.kernel._HELD_FILES", 2)
     store.log("me/demo/dataset/big", {f"{i}": bytes([i]) * (300 << 10) for i in range(6)})
     peer = Peer(store)
+    nodes = [peer.find(f"me/demo/dataset/big/v0/{i}") for i in range(6)]
     before = len(os.listdir("/proc/self/fd"))
-    for i in range(6):
-        assert peer.read(peer.find(f"me/demo/dataset/big/v0/{i}"), 0, 10) == bytes([i]) * 10
+    for i, node in enumerate(nodes):
+        assert peer.read(node, 0, 10) == bytes([i]) * 10
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     peer.close()
 
