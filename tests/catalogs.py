@@ -29,14 +29,15 @@ class SqlitePlace:
     """Where SQLite catalogs of one test lie."""
 
     def __init__(self, root: Path) -> None:
-        self.url = f"sqlite:///{root / 'catalog.db'}"
+        self.path = root / "catalog.db"
+        self.url = f"sqlite:///{self.path}"
         self.clock = Clock()
 
     def create(self) -> SqlCatalog:
         return SqlCatalog.create(self.url, clock=self.clock)
 
-    def open(self) -> SqlCatalog:
-        return SqlCatalog.open(self.url, clock=self.clock)
+    def open(self, *, read_only: bool = False) -> SqlCatalog:
+        return SqlCatalog.open(self.url, read_only=read_only, clock=self.clock)
 
 
 PLACES = [SqlitePlace]

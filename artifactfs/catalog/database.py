@@ -42,9 +42,15 @@ class Database:
     def _transaction(self, *, write: bool) -> Iterator[Connection]:
         with forking.inside():
             try:
-                with self._engine.connect() as connection, connection.begin():
-                    self.dialect.begin(connection, write=write)
-                    yield connection
+                with self._engine.connect() as connection:
+                    try:
+                        with connection.begin():
+                            self.dialect.begin(connection, write=write)
+                            yield connection
+                    except DBAPIError:
+                        # It may remember what was wrong, such as a place that was read-only when it was opened.
+                        connection.invalidate()
+                        raise
             except DBAPIError as error:
                 raise self.dialect.translated(error, writing=write) from error
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import AbstractContextManager
 from urllib.parse import quote
 
@@ -50,15 +51,15 @@ _WRITER_SETTINGS = ("PRAGMA journal_mode = DELETE",)
 class Sqlite:
     """The dialect of one database file."""
 
-    def __init__(self, path: str, *, read_only: bool, timeout: float = BUSY_TIMEOUT) -> None:
+    def __init__(self, path: str, *, read_only: bool) -> None:
         self.place = path
         folder = os.path.dirname(path) or "."
         # The journal lies beside the file: without the directory there is no writing.
         self.read_only = read_only or (
             os.path.exists(path) and not (os.access(path, os.W_OK) and os.access(folder, os.W_OK))
         )
-        self._timeout = timeout
-        self._turns = Turns(path + LOCK_SUFFIX, timeout)
+        self._timeout = BUSY_TIMEOUT
+        self._turns = Turns(path + LOCK_SUFFIX, self._timeout)
 
     def create(self) -> None:
         try:
@@ -101,22 +102,34 @@ class Sqlite:
             return NoSpaceError(f"no space left for the catalog {place}; make room and try again")
         if "readonly database" in said:
             if writing:
-                return ReadOnlyStoreError(f"the catalog {place} is read-only; nothing can be changed here")
+                return self._unwritable()
             return ReadOnlyStoreError(
                 f"a write to the catalog {place} was cut off, and here it cannot be undone; "
                 "open the store once where it can be written to"
             )
         if "unable to open database file" in said:
-            return self._cannot_open()
+            return self._cannot_open(writing)
         if "not a database" in said or "malformed" in said or "decode to UTF-8" in said:
             return StoreError(f"{place} is damaged or not a catalog ({said}); restore it from a backup")
         return StoreError(f"the catalog {place} cannot be used ({said})")
 
-    def _cannot_open(self) -> Error:
-        if os.path.isdir(self.place):
-            return StoreError(f"{self.place} is a directory, not a catalog")
-        if not os.path.lexists(self.place) and os.access(os.path.dirname(self.place) or ".", os.X_OK):
+    def _unwritable(self) -> Error:
+        return ReadOnlyStoreError(f"the catalog {self.place} is read-only; nothing can be changed here")
+
+    def _cannot_open(self, writing: bool) -> Error:
+        try:
+            kind = os.stat(self.place).st_mode
+        except FileNotFoundError:
             return NotAStoreError(f"there is no catalog {self.place}; make a store with `artifactfs init`")
+        except OSError:
+            return self._not_allowed()
+        if stat.S_ISDIR(kind):
+            return StoreError(f"{self.place} is a directory, not a catalog")
+        if writing and os.access(self.place, os.R_OK):
+            return self._unwritable()  # the journal could not be made: the place became read-only
+        return self._not_allowed()
+
+    def _not_allowed(self) -> Error:
         return NotAllowedError(f"no permission to open the catalog {self.place}; ask the owner of the store")
 
     def _connect(self) -> sqlite3.Connection:

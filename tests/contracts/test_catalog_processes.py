@@ -1,0 +1,235 @@
+"""Catalogs among processes: many at once, forks, and kill -9 at any moment."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from catalogs import PLACES, SqlitePlace, digest_of, log
+
+from artifactfs.catalog.queries import SqlCatalog
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: place.__name__)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return request.param(tmp_path)
+
+
+class Child:
+    """A forked process that runs `work(say)` and ends; what it says comes line by line."""
+
+    def __init__(self, work: Callable[[Callable[[str], None]], object]) -> None:
+        reader, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(reader)
+            code = 1
+            try:
+                work(lambda line: _write(writer, f"{line}\n"))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        os.close(writer)
+        self.said = os.fdopen(reader)
+
+    def wait(self) -> int:
+        """The exit code, or minus the signal."""
+        self.said.close()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def kill(self) -> list[str]:
+        """End it at once; what it had said."""
+        os.kill(self.pid, signal.SIGKILL)
+        said = self.said.read().splitlines()
+        assert self.wait() == -signal.SIGKILL
+        return said
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.write(descriptor, text.encode())  # a short line goes into a pipe whole
+
+
+def check_whole(catalog: SqlCatalog, collection: str = "mnist") -> list[str]:
+    """Every version is whole; their digests by number, which have no gaps."""
+    memberships = catalog.memberships(catalog.collection("me", "demo", collection).id)
+    assert [membership.number for membership in memberships] == list(range(len(memberships)))
+    assert [membership.number for membership in memberships if "latest" in membership.aliases] == [len(memberships) - 1]
+    manifests = [membership.version.manifest for membership in memberships]
+    assert catalog.locate(manifests).keys() == set(manifests)
+    for membership in memberships:
+        assert membership.version.tags == ("t",)
+    return [membership.version.digest for membership in memberships]
+
+
+def test_sixteen_processes_log_into_one_collection(place: SqlitePlace) -> None:
+    place.create().close()
+    begin, go = os.pipe()
+
+    def work(who: int, say: Callable[[str], None]) -> None:
+        os.close(go)
+        catalog = place.open()
+        os.read(begin, 1)  # all start when the parent closes its end
+        for number in range(4):
+            membership, created = log(
+                catalog, f"{who}-{number}", aliases=[f"of-{who}"], tags=("t",), blobs=["shared", f"own {who}"]
+            )
+            assert created and set(membership.aliases) >= {f"of-{who}"}
+            say(f"{membership.number} {membership.version.digest}")
+
+    children = [Child(lambda say, who=who: work(who, say)) for who in range(16)]
+    os.close(begin)
+    os.close(go)
+    said = [child.said.read().splitlines() for child in children]
+    assert [child.wait() for child in children] == [0] * 16
+    catalog = place.open()
+    digests = check_whole(catalog)
+    answers = {int(line.split(" ", 1)[0]): line.split(" ", 1)[1] for lines in said for line in lines}
+    assert answers == dict(enumerate(digests)) and len(digests) == 64
+    for who in range(16):
+        membership = catalog.membership(catalog.collection("me", "demo", "mnist").id, f"of-{who}")
+        assert membership.version.digest == f"digest {who}-3"
+    changes = catalog.unjournaled()
+    assert [change.body["number"] for change in changes] == list(range(64))
+    assert [change.id for change in changes] == list(range(1, 65))
+
+
+def test_kill_at_any_moment(place: SqlitePlace) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    place.create().close()
+    blobs = [f"blob {number}" for number in range(200)]
+    acknowledged: list[str] = []
+
+    def work(round: int, say: Callable[[str], None]) -> None:
+        catalog = place.open()
+        for number in range(1000):
+            name = f"{round}-{number}"
+            log(catalog, name, blobs=[*blobs[:number], name], tags=("t",), aliases=["moving"])
+            say(f"digest {name}")
+
+    for round in range(40):
+        child = Child(lambda say, round=round: work(round, say))
+        lines = [child.said.readline().strip() for _ in range(chance.randrange(3))]
+        time.sleep(chance.random() * 0.03)
+        lines += child.kill()
+        acknowledged += lines
+        catalog = place.open()
+        if catalog.last_change():
+            digests = check_whole(catalog)
+            assert set(digests) >= set(acknowledged)
+            assert len(digests) == catalog.last_change()
+        catalog.close()
+    catalog = place.open()
+    for left in catalog.sessions():
+        catalog.end_session(left.id)
+    number = log(catalog, "after", tags=("t",))[0].number
+    assert number == catalog.last_change() - 1 and len(acknowledged) > 20
+    assert number <= len(acknowledged) + 40  # a kill can only hide the answer of one commit
+
+
+def test_a_child_goes_on_with_its_parents_catalog(place: SqlitePlace) -> None:
+    catalog = place.create()
+    log(catalog, "parent 0", tags=("t",))
+
+    def work(say: Callable[[str], None]) -> None:
+        log(catalog, "child 0", tags=("t",))
+        grandchild = Child(lambda say: log(catalog, "grandchild", tags=("t",)))
+        assert grandchild.wait() == 0
+        log(catalog, "child 1", tags=("t",))
+
+    child = Child(work)
+    assert child.wait() == 0
+    log(catalog, "parent 1", tags=("t",))
+    assert check_whole(catalog) == [
+        f"digest {name}" for name in ("parent 0", "child 0", "grandchild", "child 1", "parent 1")
+    ]
+
+
+def test_forks_among_busy_threads(place: SqlitePlace) -> None:
+    """Children that drop or use what they inherited, while the parent's threads are in the middle of commits."""
+    catalog = place.create()
+    log(catalog, "first", tags=("t",))
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for number in range(10**6):
+                log(catalog, f"thread {number}", tags=("t",), blobs=[f"blob {number} {n}" for n in range(300)])
+                if stop.is_set():
+                    return
+        except BaseException as error:
+            errors.append(error)
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                check_whole(catalog)
+        except BaseException as error:
+            errors.append(error)
+
+    def drop(say: Callable[[str], None]) -> None:
+        gc.collect()
+        catalog.close()
+
+    threads = [threading.Thread(target=target) for target in (write, read)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(10):
+            child = Child(drop if number % 2 else lambda say, n=number: log(catalog, f"child {n}", tags=("t",)))
+            assert child.wait() == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    digests = check_whole(place.open())
+    assert {digest for digest in digests if "child" in digest} == {f"digest child {n}" for n in range(0, 10, 2)}
+    written = [digest for digest in digests if "thread" in digest]
+    assert written == [f"digest thread {number}" for number in range(len(written))]
+
+
+def test_many_processes_make_one_catalog(place: SqlitePlace) -> None:
+    begin, go = os.pipe()
+
+    def work(say: Callable[[str], None]) -> None:
+        os.close(go)
+        os.read(begin, 1)
+        say(place.create().store_id())
+
+    children = [Child(work) for _ in range(8)]
+    os.close(begin)
+    os.close(go)
+    ids = {child.said.read() for child in children}
+    assert [child.wait() for child in children] == [0] * 8
+    assert len(ids) == 1
+
+
+def test_kill_while_a_catalog_is_made(tmp_path: Path) -> None:
+    chance = random.Random(11)
+    made = 0
+    for round in range(25):
+        root = tmp_path / str(round)
+        root.mkdir()
+        place = SqlitePlace(root)
+        child = Child(lambda say, place=place: (place.create(), say("made"), signal.pause()))
+        time.sleep(chance.random() * 0.03)
+        made += child.kill() == ["made"]
+        catalog = place.create()
+        log(catalog, "x", blobs=["b"], tags=("t",))
+        assert check_whole(catalog) == ["digest x"] and digest_of("b") in catalog.locate([digest_of("b")])
+        catalog.close()
+    assert made < 25, "every kill came too late to test anything"
