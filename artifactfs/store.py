@@ -1,28 +1,24 @@
 """Store: the facade over a catalog and its blobs. Everything above (runs, mount, CLI) goes through it.
 
-Owns the order of the steps that make a version (the commit protocol) and the journal beside the blobs. It decides
-nothing about SQL, files or buckets: those are the catalog's and the blobs'.
+Owns what the words of a call mean (names, no-ops, what may be changed) and the journal beside the blobs. How a version
+is made step by step is publishing.py; SQL, files and buckets are the catalog's and the blobs'.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 import zstandard
 
-from . import staging as staging_areas
 from .blobs.durable import storage_error
-from .blobs.packs import PackWriter, SealedPack
-from .blobs.protocol import Blobs, blob_object, journal_object
+from .blobs.protocol import Blobs, journal_object
 from .catalog.protocol import Catalog
 from .copying import copy_and_hash
 from .digest import blob_digest
@@ -33,37 +29,19 @@ from .errors import (
     NotAllowedError,
     NotFoundError,
     ReadOnlyStoreError,
-    SourceChangedError,
     TypeConflictError,
     UnavailableError,
 )
 from .manifest import Entry, Manifest
 from .names import LATEST, VersionName, check_alias, check_name, parse_version_name, shown, version_number
+from .publishing import Order, Publisher
 from .reader import OpenBlob, Reader
-from .records import (
-    Change,
-    Collection,
-    Commit,
-    Location,
-    LogSession,
-    Membership,
-    PackRecord,
-    PinAnswer,
-    Run,
-    StoredBlob,
-    Version,
-)
-from .sources import open_source
+from .records import Change, Collection, Location, Membership, Run, Version
 from .staging import Staging
 from .treeindex import TreeIndex, build
 
-LEASE = 1800 * 10**9
-"""Nanoseconds that a log session is believed alive without a sign of life, where its process cannot be seen."""
-
-_MANIFEST_LEVEL = 3
 _MANIFEST_LIMIT = 4 << 30
 _OPEN_TREES = 64
-_PUBLISHERS = 8
 
 
 class Store:
@@ -87,7 +65,7 @@ class Store:
         self.staging_root = staging_root
         self.reader = Reader(blobs, catalog.locate)
         self._trees_root = os.path.join(trees_root, catalog.store_id())
-        self._clock = clock
+        self._publisher = Publisher(catalog, blobs, location, staging_root, clock)
         self._trees: OrderedDict[bytes, TreeIndex] = OrderedDict()
         self._trees_guard = threading.Lock()
 
@@ -257,14 +235,9 @@ class Store:
         known = self._unchanged(draft, digest, entity, project, log_id)
         if known is not None:
             return self.log_again(known, aliases, run_id), False
-        self._sweep()
-        session = self._begin_session()
-        try:
-            commit = self._published(draft, digest, session, entity, project, aliases, run_id, log_id)
-            answer = self.catalog.commit(commit)
-        except BaseException:
-            self._end_session(session)
-            raise
+        answer = self._publisher.publish(
+            Order(draft, digest, entity, project, aliases, run_id, log_id if log_id is not None else uuid.uuid4().hex)
+        )
         self._write_journal()
         return answer
 
@@ -287,122 +260,6 @@ class Store:
             return None
         difference = self.manifest_of(version).difference(draft.manifest)
         return None if any(difference) else latest
-
-    def _begin_session(self) -> LogSession:
-        session = LogSession(uuid.uuid4().hex, socket.gethostname(), boot_id(), os.getpid(), self._clock() + LEASE)
-        self.catalog.begin_session(session)
-        return session
-
-    def _end_session(self, session: LogSession) -> None:
-        try:
-            self.catalog.end_session(session.id)
-        except (UnavailableError, OSError):
-            pass  # its lease ends by itself, and the error on its way up matters more
-
-    def _published(
-        self,
-        draft: Draft,
-        digest: str,
-        session: LogSession,
-        entity: str,
-        project: str,
-        aliases: tuple[str, ...],
-        run_id: str | None,
-        log_id: str | None,
-    ) -> Commit:
-        """Pin and publish all that the draft needs; the commit that makes it a version."""
-        packed = zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(draft.manifest.to_bytes())
-        area = draft.staging()
-        manifest = area.take_bytes(packed)
-        needed = draft.manifest.blobs()
-        needed[manifest.blob] = len(packed)
-        area.seal()
-        pins = self.catalog.pin(session.id, needed)
-        self._stage_missing(draft, area, pins)
-        stored, packs = self._publish(area, pins)
-        self.blobs.sync()
-        if self._clock() > session.lease_until - LEASE // 2:
-            self.catalog.renew_session(session.id, self._clock() + LEASE)
-        return Commit(
-            log_id=log_id or session.id,
-            session_id=session.id,
-            entity=entity,
-            project=project,
-            type=draft.type,
-            collection=draft.name,
-            digest=digest,
-            digest_algorithm=draft.manifest.algorithm.value,
-            manifest=manifest.blob,
-            size=draft.manifest.size,
-            file_count=len(draft.manifest),
-            description=draft.description,
-            metadata=draft.metadata,
-            aliases=aliases,
-            run_id=run_id,
-            stored=tuple(stored),
-            packs=tuple(packs),
-            pinned=len(needed),
-            ttl=draft.ttl,
-            tags=tuple(draft.tags),
-        )
-
-    def _stage_missing(self, draft: Draft, area: Staging, pins: PinAnswer) -> None:
-        """Stage what is needed and lies neither in the store nor in staging: files that were added but not copied."""
-        missing = [blob for blob in pins.upload if blob not in area]
-        for blob in missing:
-            if blob in area:
-                continue  # it came with a file that was staged for another
-            path = draft.originals.get(blob)
-            if path is None:
-                raise MissingBlobError(f"the draft needs the blob {blob.hex()}, which is not in {self.location}")
-            source, status = open_source(path, follow=True)
-            try:
-                area.take_file(source, status, path, draft.manifest.algorithm)
-            finally:
-                os.close(source)
-            if blob not in area:
-                raise SourceChangedError(f"{shown(path)} changed since it was added; add it again")
-        if missing:
-            area.seal()
-
-    def _publish(self, area: Staging, pins: PinAnswer) -> tuple[list[StoredBlob], list[PackRecord]]:
-        stored: list[StoredBlob] = []
-        packs: list[PackRecord] = []
-        moves: list[tuple[str, str]] = []
-        for pack in area.packs:
-            wanted = pins.upload.keys() & pack.blobs.keys()
-            if not wanted:
-                continue
-            chosen = _repacked(pack, wanted) if _mostly_unwanted(pack, wanted) else pack
-            name = _pack_name(chosen.name, max(pins.upload[blob] for blob in wanted))
-            moves.append((name, chosen.path))
-            packs.append(PackRecord(name, chosen.size, len(chosen.blobs)))
-            for blob in wanted:
-                offset, length = chosen.blobs[blob]
-                stored.append(StoredBlob(blob, length, pins.upload[blob], Location(name, offset, length)))
-        for blob, file in area.files.items():
-            if blob in pins.upload:
-                generation = pins.upload[blob]
-                name = blob_object(blob, generation)
-                moves.append((name, file.path))
-                stored.append(StoredBlob(blob, file.size, generation, Location(name, 0, file.size)))
-        if len(moves) > 2:
-            with ThreadPoolExecutor(_PUBLISHERS, "artifactfs-publish") as pool:
-                list(pool.map(lambda move: self.blobs.publish(*move), moves))
-        else:
-            for move in moves:
-                self.blobs.publish(*move)
-        return stored, packs
-
-    def _sweep(self) -> None:
-        """Take away what dead loggers left: their staging directories and their sessions."""
-        staging_areas.sweep(self.staging_root)
-        host, boot, now = socket.gethostname(), boot_id(), self._clock()
-        for session in self.catalog.sessions():
-            here = session.host == host
-            gone = here and (session.boot_id != boot or not _is_alive(session.pid))
-            if gone or session.lease_until < now:
-                self.catalog.end_session(session.id)
 
     # -- changing what was logged
 
@@ -507,44 +364,3 @@ def journal_record(store_id: str, change: Change) -> bytes:
     record = {"store": store_id, "change": change.id, "at": change.at, "kind": change.kind, "body": change.body}
     body = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
     return b'{"blake3":"' + blob_digest(body).hex().encode() + b'","record":' + body + b"}\n"
-
-
-def boot_id() -> str:
-    """What tells one start of this machine from another; empty where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _pack_name(name: str, generation: int) -> str:
-    """A pack of blobs that came back after deletion gets another name too, which a late delete cannot hit."""
-    return name if generation == 0 else f"{name.removesuffix('.pack')}.{generation}.pack"
-
-
-def _mostly_unwanted(pack: SealedPack, wanted: Iterable[bytes]) -> bool:
-    wanted_bytes: int = sum(pack.blobs[blob][1] for blob in wanted)
-    return 2 * wanted_bytes < sum(length for _, length in pack.blobs.values())
-
-
-def _repacked(pack: SealedPack, wanted: Iterable[bytes]) -> SealedPack:
-    """A pack with only the wanted blobs of another, beside it."""
-    writer = PackWriter(pack.path + ".new")
-    descriptor = os.open(pack.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for offset, length, blob in sorted((*pack.blobs[blob], blob) for blob in wanted):
-            writer.append(blob, os.pread(descriptor, length, offset))
-    finally:
-        os.close(descriptor)
-    return writer.finish()
