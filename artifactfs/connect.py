@@ -134,7 +134,9 @@ def _check_marker(root: str) -> None:
             value = orjson.loads(file.read(1 << 16))
         layout = value["format"]
     except (FileNotFoundError, NotADirectoryError):
-        raise NotAStoreError(f"no store at {root}; make one with `artifactfs init {root}`") from None
+        if not os.path.isdir(root) or all(_is_part(name) for name in os.listdir(root)):
+            raise NotAStoreError(f"no store at {root}; make one with `artifactfs init {root}`") from None
+        raise NotAStoreError(f"{root} is no store; choose another place, or `artifactfs init` an empty one") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise NotAStoreError(f"{os.path.join(root, MARKER)} is damaged; restore it from a backup") from None
     if type(layout) is not int or layout > FORMAT:

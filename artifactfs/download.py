@@ -57,8 +57,8 @@ def download(entries: Iterable[Entry], source: EntrySource, root: str, on_file: 
         parent, name = os.path.split(root)
         os.makedirs(parent, exist_ok=True)
         fresh = os.path.join(parent, f".{name[:200]}.{uuid.uuid4().hex[:12]}.part")
-        os.mkdir(fresh)
         try:
+            os.mkdir(fresh)
             _fill(wanted, source, hints, fresh, True, on_file)
             os.rename(fresh, root)
         except BaseException:

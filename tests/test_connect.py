@@ -53,6 +53,8 @@ def test_a_directory_with_files_does_not(root: Path) -> None:
         create_store(str(root))
     with pytest.raises(NotAStoreError, match="not empty and not a store"):
         connect(str(root), create=True)
+    with pytest.raises(NotAStoreError, match="is no store; choose another place"):
+        connect(str(root))
     assert os.listdir(root) == ["mine.txt"]
 
 

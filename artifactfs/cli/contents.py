@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import click
 
 from ..artifact import Artifact
-from ..errors import VerificationError
+from ..errors import EntryNotFoundError, VerificationError
 from ..manifest import Entry, Manifest
-from ..names import shown
+from ..names import normalise_entry_path, shown
 from . import completion
 from .commands import command
 from .facts import version_fact
@@ -18,6 +18,7 @@ from .invocation import Invocation
 from .output import Column, counted, size
 
 _PORTION = 4 << 20
+_COMPARED = 5000
 
 
 @command("cat", examples=["artifactfs cat digits:v0 train.csv | head -3"])
@@ -26,6 +27,7 @@ _PORTION = 4 << 20
 def cat(invocation: Invocation, ref: str, path: str) -> None:
     """Write one file of a version to standard output."""
     artifact = _artifact(invocation, ref)
+    _check_file(artifact, path)
     opened = artifact.open(path)
     try:
         for offset in range(0, opened.size, _PORTION):
@@ -122,6 +124,22 @@ def verify(invocation: Invocation, ref: str, directory: str | None) -> None:
 
 def _artifact(invocation: Invocation, ref: str) -> Artifact:
     return Artifact.of(invocation.store(), invocation.resolve(ref))
+
+
+def _check_file(artifact: Artifact, path: str) -> None:
+    """Raise EntryNotFoundError, with what was probably meant, when no file has the path."""
+    from difflib import get_close_matches
+
+    manifest, wanted = artifact.manifest, normalise_entry_path(path)
+    if wanted in manifest:
+        return
+    where = artifact.qualified_name
+    if manifest.is_directory(wanted):
+        advice = f"is a directory of {where}; `artifactfs ls {where} {wanted}` lists it"
+        raise EntryNotFoundError(f"{shown(path)} {advice}")
+    near = get_close_matches(wanted, list(manifest.entries)[:_COMPARED], n=1)
+    advice = f"did you mean {shown(near[0])}?" if near else f"`artifactfs ls -R {where}` lists what there is"
+    raise EntryNotFoundError(f"no file {shown(path)} in {where}; {advice}")
 
 
 class Change(NamedTuple):

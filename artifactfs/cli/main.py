@@ -178,12 +178,13 @@ def _ignore_interrupts() -> None:
 
 def _usage_text(error: Exception) -> str:
     """The message of click as a clause of ours: no capital, no full stop, and where to read on."""
+    import re
+
     import click
 
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    message = (
-        message.replace(". (", " (").replace(". ", ", ").replace("?)", ")").replace("(Did you", "(did you").rstrip(". ")
-    )
+    message = re.sub(r"\.\s+\(?([A-Z])", lambda match: f", {match[1].lower()}", message)
+    message = message.removesuffix("?)").rstrip(".? ")
     if message[1:2].islower():
         message = message[0].lower() + message[1:]
     context = getattr(error, "ctx", None)

@@ -84,6 +84,8 @@ def log(
     if invocation.output.json:
         invocation.output.data(version_fact(membership, created=created))
         return
+    if membership.version.file_count == 0:
+        invocation.output.note(f"{membership.qualified_name} holds no files")
     if not created:
         invocation.output.note(f"{membership.qualified_name} holds these files already; no version was made")
     invocation.output.line(membership.qualified_name)

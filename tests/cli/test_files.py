@@ -30,6 +30,10 @@ def test_cat_gives_exactly_the_bytes(filled: Path) -> None:
     assert subprocess.run(command, capture_output=True, check=True).stdout == BINARY
 
 
+def test_cat_of_a_directory(run: Any, filled: Path) -> None:
+    run("cat", "set", "sub", code=4).complains("is a directory", "artifactfs ls me/demo/set:v0 sub")
+
+
 def test_cat_and_a_reader_that_has_enough(filled: Path) -> None:
     command = f"{sys.executable} -m artifactfs.cli.main cat set big.bin | head -c 3 | od -An -tu1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)

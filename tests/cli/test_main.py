@@ -88,10 +88,11 @@ def test_v_shows_the_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         (["lgo"], ["did you mean `artifactfs log`"]),
         (["zzzzzz"], ["no command 'zzzzzz'", "artifactfs --help"]),
         (["show"], ["missing argument 'REF'", "artifactfs show --help"]),
-        (["ls", "--jsn"], ["no such option", "--json"]),
-        (["show", "a", "b"], ["unexpected extra argument"]),
+        (["ls", "--jsn"], ["no such option", "--jsn", "see `artifactfs ls --help`"]),
+        (["show", "a", "b"], ["unexpected extra argument (b); see"]),
         (["-q", "-v", "ls"], ["-q and -v"]),
         (["completion", "tcsh"], ["tcsh"]),
+        (["completion"], ["missing argument 'SHELL', choose from", "bash, zsh, fish; see"]),
         (["--store"], ["--store", "argument"]),
     ],
 )
