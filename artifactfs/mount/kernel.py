@@ -22,14 +22,18 @@ from ..errors import DamageError
 from ..reader import OpenBlob
 from . import protocol
 from .errnos import Refusal, errno_of, is_ordinary
+from .levels import DIRECTORY, FIRST_OFFSET
 from .openfiles import Agreement, Memory, OpenFiles
 from .protocol import Opcode
-from .tree import DIRECTORY, FIRST_OFFSET, FOREVER, XATTR_PREFIX, Attributes, Child, Found, Tree
+from .tree import FOREVER, XATTR_PREFIX, Attributes, Child, Found, Tree
 
 MAX_READ: Final = 1 << 20
 """Bytes of the largest READ: 256 pages."""
 
 THREADS: Final = 4
+_MOST_THREADS: Final = 32
+_HELD_UP: Final = 0.05
+"""Seconds without an answer from any thread after which another one is started."""
 
 _REQUEST_SIZE = 1 << 17
 _BLOCK = 512
@@ -117,6 +121,11 @@ class Kernel:
         self._files = OpenFiles(device, memory)
         self._held = _HeldBlobs(tree)
         self._passing = False
+        self._gone = threading.Event()
+        self._idle: set[Call] = set()
+        self._none_idle = threading.Event()
+        self._answered = 0
+        """Grows with answers; threads may overwrite each other's count, it only has to move."""
         self._handlers = self._dispatch()
         agreement = memory.agreement()
         if agreement is not None:
@@ -128,18 +137,34 @@ class Kernel:
         """`passthrough` or `no-open`, once ready."""
         return "passthrough" if self._passing else "no-open"
 
-    def serve(self, threads: int = THREADS) -> None:
-        """Answer requests in several threads; returns when the mount is gone."""
-        workers = [threading.Thread(target=self._serve, name=f"fuse-{i}", daemon=True) for i in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+    def serve(self) -> None:
+        """Answer requests in several threads; returns when the mount is gone.
 
-    def _serve(self) -> None:
-        call = Call()
+        When all of them are held up (a store that takes its time), more are started, so that others are served.
+        """
+        threads = [self._start_thread() for _ in range(THREADS)]
+        while not self._gone.is_set():
+            self._none_idle.wait()
+            self._none_idle.clear()
+            before = self._answered
+            if self._gone.wait(_HELD_UP):
+                break
+            if not self._idle and self._answered == before and len(threads) < _MOST_THREADS:
+                threads.append(self._start_thread())
+                self._none_idle.set()
+        for thread in threads:
+            thread.join()
+
+    def _start_thread(self) -> threading.Thread:
+        thread = threading.Thread(target=self._serve, args=(Call(),), name="fuse-thread", daemon=True)
+        thread.start()
+        return thread
+
+    def _serve(self, call: Call) -> None:
         buffers = [call.data]
+        idle = self._idle
         while True:
+            idle.add(call)
             try:
                 length = os.readv(self._device, buffers)
             except OSError as error:
@@ -147,11 +172,18 @@ class Kernel:
                     continue
                 if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
                     self._log(f"reading /dev/fuse failed; {error.strerror}")
-                self.ready.set()
+                length = 0
+            if not length:
+                for event in (self.ready, self._gone, self._none_idle):
+                    event.set()
                 return
+            idle.discard(call)
+            if not idle:
+                self._none_idle.set()
             answer = self.answer(call, length)
             if answer is not None:
                 self._write(answer)
+            self._answered += 1
 
     def answer(self, call: Call, length: int) -> list[bytes | memoryview] | None:
         """The answer to the request of `length` bytes in the call's buffer, as buffers to write; None for none."""

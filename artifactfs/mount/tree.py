@@ -13,41 +13,46 @@ from __future__ import annotations
 
 import math
 import stat
-import threading
 import time
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import orjson
 import xxhash
 
-from ..errors import DamageError, MissingBlobError, NotFoundError, UnavailableError
+from ..errors import MissingBlobError, NotFoundError, UnavailableError
 from ..names import HIDDEN, parse_version_name, shown
 from ..reader import BytesBlob, OpenBlob
 from ..records import Alias, Collection, Location, Member, Membership, Namespace, Version
 from ..treeindex import Listed, TreeIndex
+from .kept import Kept
+from .levels import (
+    DIRECTORY,
+    FIRST_OFFSET,
+    LINK,
+    SECOND,
+    Freshness,
+    Level,
+    LevelChild,
+    level_of_collections,
+    level_of_members,
+    level_of_namespaces,
+    version_node,
+)
 from .nodes import ROOT, Kind, node_id, split
 
 FOREVER = math.inf
 """The validity, in seconds, of what never changes."""
 
-DIRECTORY = stat.S_IFDIR | 0o555
 FILE = stat.S_IFREG | 0o444
 PROGRAM = stat.S_IFREG | 0o555
-LINK = stat.S_IFLNK | 0o777
-
-FIRST_OFFSET = 3
-"""Offsets in a listing that are not children's: 0 is its start, 1 and 2 are `.` and `..`."""
 
 XATTR_PREFIX = "user.artifactfs."
 
 _HIDDEN_NAME = HIDDEN.encode()
 _MANIFEST, _ARTIFACT, _README = 1, 2, 3
 _HIDDEN_FILES = {b"manifest.json": _MANIFEST, b"artifact.json": _ARTIFACT, b"README.md": _README}
-_ALIAS_OFFSETS = 1 << 40
-_SECOND = 10**9
 _KEPT_LEVELS = 512
 _KEPT_VIEWS = 128
 _KEPT_DOCUMENTS = 4
@@ -156,11 +161,11 @@ class Tree:
         self._store = store
         self._catalog = store.catalog
         self._root = root
-        self._freshness = _Freshness(store.catalog, refresh, clock)
-        self._levels: _Kept[int, _Level] = _Kept(_KEPT_LEVELS)
-        self._views: _Kept[tuple[int, int], _View] = _Kept(_KEPT_VIEWS)
-        self._facts: _Kept[tuple[int, int], tuple[int, Membership]] = _Kept(_KEPT_VIEWS)
-        self._documents: _Kept[tuple[int, int], bytes] = _Kept(_KEPT_DOCUMENTS)
+        self._freshness = Freshness(store.catalog, refresh, clock)
+        self._levels: Kept[int, Level] = Kept(_KEPT_LEVELS)
+        self._views: Kept[tuple[int, int], _View] = Kept(_KEPT_VIEWS)
+        self._facts: Kept[tuple[int, int], tuple[int, Membership]] = Kept(_KEPT_VIEWS)
+        self._documents: Kept[tuple[int, int], bytes] = Kept(_KEPT_DOCUMENTS)
 
     @classmethod
     def open(cls, store: TreeStore, where: str, *, entity: str, project: str, refresh: float = 1.0) -> Tree:
@@ -176,7 +181,7 @@ class Tree:
             name = parse_version_name(where).within(entity, project)
             collection = catalog.collection(name.entity or entity, name.project or project, name.collection)
             member = catalog.membership(collection.id, name.version or "")
-            return cls(store, _version_node(member.version.id, member.link_id), member.qualified_name, refresh=refresh)
+            return cls(store, version_node(member.version.id, member.link_id), member.qualified_name, refresh=refresh)
         if len(parts) == 2:
             root = node_id(Kind.PROJECT, catalog.project(*parts).id)
         elif parts:
@@ -299,7 +304,7 @@ class Tree:
 
     # -- what changes
 
-    def _level(self, node: int) -> tuple[_Level, float]:
+    def _level(self, node: int) -> tuple[Level, float]:
         change, valid = self._freshness.now()
         level = self._levels.get(node)
         if level is not None and level.change == change:
@@ -311,39 +316,35 @@ class Tree:
                 raise
         return level, valid
 
-    def _read_level(self, node: int, change: int) -> _Level:
+    def _read_level(self, node: int, change: int) -> Level:
         kind, row, _ = split(node)
         catalog = self._catalog
         if kind == Kind.STORE:
             if node != ROOT:
                 raise NotFoundError(f"no node {node}")
-            return _namespaces(change, Kind.ENTITY, catalog.entities(), self.started)
+            return level_of_namespaces(change, Kind.ENTITY, catalog.entities(), self.started)
         if kind == Kind.ENTITY:
-            return _namespaces(change, Kind.PROJECT, catalog.projects(row), self.started)
+            return level_of_namespaces(change, Kind.PROJECT, catalog.projects(row), self.started)
         if kind == Kind.PROJECT:
-            return _namespaces(change, Kind.TYPE, catalog.types(row), self.started)
+            return level_of_namespaces(change, Kind.TYPE, catalog.types(row), self.started)
         if kind == Kind.TYPE:
-            children = [
-                _directory(Kind.COLLECTION, c.id, c.name, c.created_at) for c in catalog.collections_of_type(row)
-            ]
-            return _Level(change, children, self.started)
-        members = catalog.members(row)
-        return _Level(change, _collection_children(members, catalog.aliases(row)), self.started)
+            return level_of_collections(change, catalog.collections_of_type(row), self.started)
+        return level_of_members(change, catalog.members(row), catalog.aliases(row), self.started)
 
     def _level_attributes(self, node: int) -> Attributes:
         level, valid = self._level(node)
         return Attributes(node, DIRECTORY, 0, 2 + level.directories, level.modified, level.created, valid)
 
-    def _level_children(self, level: _Level, offset: int) -> Iterator[Child]:
+    def _level_children(self, level: Level, offset: int) -> Iterator[Child]:
         for child in level.children[bisect_right(level.offsets, offset) :]:
             yield Child(child.offset, child.name, child.node, child.mode, self._known_attributes(child))
 
-    def _attributes_of(self, child: _LevelChild) -> Attributes:
+    def _attributes_of(self, child: LevelChild) -> Attributes:
         if child.mode == LINK:
             return _alias_attributes(child.node, child.created)
         return self.attributes(child.node)
 
-    def _known_attributes(self, child: _LevelChild) -> Attributes | None:
+    def _known_attributes(self, child: LevelChild) -> Attributes | None:
         """The attributes of a child if nothing must be read for them: a listing must not open every version."""
         if child.mode == LINK:
             return _alias_attributes(child.node, child.created)
@@ -403,7 +404,7 @@ class Tree:
         if index == _MANIFEST:
             return Attributes(node, FILE, len(data), 1, created, created, FOREVER)
         # Cached pages are dropped when the time of a file is another: so it has to follow the contents.
-        modified = created // _SECOND * _SECOND + xxhash.xxh3_64_intdigest(data) % _SECOND
+        modified = created // SECOND * SECOND + xxhash.xxh3_64_intdigest(data) % SECOND
         return Attributes(node, FILE, len(data), 1, modified, created, self._membership(kind - 2, row)[1])
 
     def _hidden_child(self, kind: int, row: int, name: bytes, which: int) -> Child:
@@ -434,10 +435,9 @@ class _View:
         self.tree = tree
 
     def attributes(self, index: int) -> Attributes:
-        try:
-            return self._attributes(self.tree.listed(index))
-        except DamageError:
-            raise NotFoundError(f"{self.version.qualified_name} has no node {index}") from None
+        if index >= len(self.tree):
+            raise NotFoundError(f"{self.version.qualified_name} has no node {index}")
+        return self._attributes(self.tree.listed(index))
 
     def children(self, index: int, start: int) -> Iterator[Child]:
         offset = start + FIRST_OFFSET
@@ -452,135 +452,6 @@ class _View:
         if is_directory:
             return Attributes(self._base | number, DIRECTORY, 0, 2 + subdirectories, created, created, FOREVER)
         return Attributes(self._base | number, PROGRAM if executable else FILE, size, 1, created, created, FOREVER)
-
-
-class _LevelChild(NamedTuple):
-    """A name in a directory that changes. Its offset is a function of what it names, so others do not move it."""
-
-    offset: int
-    name: bytes
-    node: int
-    mode: int
-    created: int
-
-
-class _Level:
-    """The contents of a directory that changes, as they were at the catalog's change `change`."""
-
-    __slots__ = ("by_name", "change", "children", "created", "directories", "modified", "offsets")
-
-    def __init__(self, change: int, children: list[_LevelChild], otherwise: int) -> None:
-        self.change = change
-        self.children = sorted(children)
-        self.offsets = [child.offset for child in self.children]
-        self.by_name = {child.name: child for child in self.children}
-        self.directories = sum(child.mode == DIRECTORY for child in self.children)
-        times = [child.created for child in self.children if child.created]
-        self.created = min(times, default=otherwise)
-        # Whoever keeps a listing drops it when the directory's time is another: so it has to follow the contents.
-        print_ = xxhash.xxh3_64_intdigest(repr(self.children).encode())
-        self.modified = max(times, default=otherwise) // _SECOND * _SECOND + print_ % _SECOND
-
-
-class _Freshness:
-    """The catalog's newest change, asked for at most every `refresh` seconds."""
-
-    def __init__(self, catalog: Browsing, refresh: float, clock: Callable[[], float]) -> None:
-        self._catalog = catalog
-        self._refresh = refresh
-        self._clock = clock
-        self._guard = threading.Lock()
-        self._seen: tuple[int, float] | None = None
-
-    def now(self) -> tuple[int, float]:
-        """The change that is to be shown, and for how many seconds it still is."""
-        seen, now = self._seen, self._clock()
-        if seen is None or now >= seen[1]:
-            with self._guard:
-                seen, now = self._seen, self._clock()
-                if seen is None or now >= seen[1]:
-                    seen = self._seen = (self._ask(seen), now + self._refresh)
-        return seen[0], max(seen[1] - now, 0.0)
-
-    def _ask(self, seen: tuple[int, float] | None) -> int:
-        try:
-            return self._catalog.last_change()
-        except UnavailableError:
-            if seen is None:
-                raise
-            return seen[0]
-
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-
-class _Kept(Generic[K, V]):
-    """A bounded table: what was put in first goes first. A value is loaded by one thread while others wait for it."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[K, V] = OrderedDict()
-        self._guard = threading.Lock()
-        self._loading: dict[K, threading.Lock] = {}
-        self.get = self._values.get
-
-    def put(self, key: K, value: V) -> V:
-        with self._guard:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self._limit:
-                self._values.popitem(last=False)
-        return value
-
-    def load(self, key: K, read: Callable[[], V]) -> V:
-        with self._guard:
-            loading = self._loading.setdefault(key, threading.Lock())
-        with loading:
-            try:
-                value = self._values.get(key)
-                return value if value is not None else self.put(key, read())
-            finally:
-                with self._guard:
-                    self._loading.pop(key, None)
-
-
-def _version_node(version_id: int, link_id: int | None) -> int:
-    return node_id(Kind.VERSION, version_id) if link_id is None else node_id(Kind.LINK, link_id)
-
-
-def _directory(kind: Kind, row: int, name: str, created: int = 0) -> _LevelChild:
-    return _LevelChild(FIRST_OFFSET + row, name.encode(), node_id(kind, row), DIRECTORY, created)
-
-
-def _namespaces(change: int, kind: Kind, namespaces: list[Namespace], started: int) -> _Level:
-    return _Level(change, [_directory(kind, namespace.id, namespace.name) for namespace in namespaces], started)
-
-
-def _collection_children(members: list[Member], aliases: list[Alias]) -> list[_LevelChild]:
-    created = {member.number: member.created_at for member in members}
-    versions = [
-        _LevelChild(
-            FIRST_OFFSET + member.number,
-            b"v%d" % member.number,
-            _version_node(member.version_id, member.link_id),
-            DIRECTORY,
-            member.created_at,
-        )
-        for member in members
-    ]
-    links = [
-        _LevelChild(
-            _ALIAS_OFFSETS + alias.id,
-            alias.name.encode(),
-            node_id(Kind.ALIAS, alias.id, alias.number),
-            LINK,
-            created[alias.number],
-        )
-        for alias in aliases
-        if alias.number in created
-    ]
-    return versions + links
 
 
 def _alias_attributes(node: int, created: int) -> Attributes:

@@ -7,6 +7,7 @@ openfiles.py). When the keeper is gone, the worker takes the mount down itself: 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from .kernel import Kernel
 from .openfiles import Memory
 from .tree import Tree
 
-_SECOND = 10**9
+_DESCRIPTORS = 8192
 _LOG_CHECK_SECONDS = 60.0
 
 
@@ -33,6 +34,7 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the keeper, which unmounts
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
+    _allow_descriptors()
     memory = Memory(given.memory)
     is_first = memory.agreement() is None
     threading.Thread(target=_watch_keeper, args=(given,), name="keeper", daemon=True).start()
@@ -52,6 +54,8 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
         kernel.ready.wait()
         if kernel.refused is not None:
             raise MountError(kernel.refused)
+        if memory.agreement() is None:
+            raise MountError(f"{given.mountpoint} was unmounted before it could answer")
     except Exception as error:
         if not is_first:
             system.log(f"worker cannot start; {error}")
@@ -63,6 +67,14 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
         if given.log:
             system.bound_log(given.log)
     return 0
+
+
+def _allow_descriptors() -> None:
+    """Take as many descriptors as we may: blobs, packs and tree indexes are kept open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _watch_keeper(given: state.Handover) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from artifactfs.errors import DamageError
 from artifactfs.mount import protocol
-from artifactfs.mount.kernel import MAX_READ, Call, Kernel
+from artifactfs.mount.kernel import MAX_READ, THREADS, Call, Kernel
 from artifactfs.mount.nodes import ROOT
 from artifactfs.mount.openfiles import Memory
 from artifactfs.mount.protocol import Opcode
@@ -381,6 +383,38 @@ def test_held_blobs_are_bounded_and_closed(store: FakeStore, monkeypatch: pytest
         assert peer.read(node, 0, 10) == bytes([i]) * 10
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     peer.close()
+
+
+def test_requests_that_are_held_up_do_not_hold_up_others(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More readers of a store that does not answer than there are threads; a look-up is answered all the same."""
+    peer = Peer(store)
+    large, go_on = peer.find(f"{MNIST}/v0/large.bin"), threading.Event()
+    open_file = peer.tree.open_file
+
+    def slow(node: int) -> OpenBlob:
+        assert go_on.wait(20)
+        return open_file(node)
+
+    monkeypatch.setattr(peer.tree, "open_file", slow)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(20)
+    kernel = Kernel(theirs.fileno(), peer.tree, peer.memory, peer.log.append, passthrough=False, owner=(0, 0))
+    serving = threading.Thread(target=kernel.serve)
+    serving.start()
+    try:
+        for _ in range(2 * THREADS):
+            ours.send(peer.request(Opcode.READ, large, read_in(0, 4096)))
+        ours.send(peer.request(Opcode.LOOKUP, ROOT, b"me\0"))
+        assert peer._parsed(ours.recv(1 << 17))[0] == 0  # the look-up's, as its number is the last
+        go_on.set()
+        assert all(ours.recv(1 << 17)[16:] == LARGE[:4096] for _ in range(2 * THREADS))
+    finally:
+        go_on.set()
+        ours.close()
+        serving.join(20)
+        theirs.close()
+        peer.close()
+    assert not serving.is_alive()
 
 
 # -- extended attributes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from fakestore import CREATED, FakeStore
 
 from artifactfs.errors import DamageError, InvalidNameError, MissingBlobError, NotFoundError, UnavailableError
+from artifactfs.mount.levels import FIRST_OFFSET
 from artifactfs.mount.nodes import ROOT, Kind, node_id
-from artifactfs.mount.tree import FIRST_OFFSET, FOREVER, Attributes, Tree
+from artifactfs.mount.tree import FOREVER, Attributes, Tree
 
 MNIST = "me/demo/dataset/mnist"
 BEST = "me/portfolios/dataset/best"
@@ -255,6 +257,28 @@ def test_what_was_seen_stays_while_the_catalog_is_out_of_reach(tree: Tree, store
     store.catalog.failure = None
     clock.now += 5
     assert "v2" in names(tree, MNIST)
+
+
+def test_a_slow_catalog_holds_up_one_thread_only(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    names(tree, MNIST)
+    clock.now += 5
+    asked, go_on = threading.Event(), threading.Event()
+    ask = store.catalog.last_change
+
+    def slow() -> int:
+        asked.set()
+        assert go_on.wait(10)
+        return ask()
+
+    store.catalog.last_change = slow  # type: ignore[method-assign]
+    waiting = threading.Thread(target=lambda: names(tree, MNIST))
+    waiting.start()
+    assert asked.wait(10)
+    assert names(tree, MNIST) == ["v0", "v1", "latest", "prod"]
+    assert tree.lookup(ROOT, b"me").valid == 0.0
+    go_on.set()
+    waiting.join(10)
+    assert tree.lookup(ROOT, b"me").valid == 1.0
 
 
 def test_a_first_question_to_a_catalog_out_of_reach_fails(tree: Tree, store: FakeStore) -> None:
