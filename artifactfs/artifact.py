@@ -375,8 +375,8 @@ class Artifact:
         membership = self.membership
         target = os.fspath(root) if root is not None else os.path.join(surroundings.artifact_dir(), self.source_name)
         entries = [entry for entry in self.manifest.in_order() if entry.path.startswith(path_prefix or "")]
-        with _told(progress, f"download {membership.name}", entries) as on_file:
-            downloading.download(entries, self._logged_store, target, on_file)
+        with _told(progress, f"download {membership.name}", entries) as tell:
+            downloading.download(entries, self._logged_store, target, tell)
         return target
 
     def verify(self, root: str | os.PathLike[str] | None = None, *, progress: Progress | None = None) -> None:
@@ -388,8 +388,8 @@ class Artifact:
         _ = self.membership
         target = os.fspath(root) if root is not None else os.path.join(surroundings.artifact_dir(), self.source_name)
         entries = list(self.manifest.in_order())
-        with _told(progress, f"verify {self.name}", entries) as on_file:
-            mismatch = downloading.compare(entries, target, on_file)
+        with _told(progress, f"verify {self.name}", entries) as tell:
+            mismatch = downloading.compare(entries, target, tell)
         faults = [
             f"{len(paths)} {kind}: {', '.join(shown(path) for path in paths[:_SHOWN_PATHS])}"
             + (", ..." if len(paths) > _SHOWN_PATHS else "")
@@ -466,13 +466,13 @@ def iso_time(nanoseconds: int) -> str:
 
 
 @contextlib.contextmanager
-def _told(progress: Progress | None, what: str, entries: list[Entry]) -> Iterator[Callable[[int], None] | None]:
-    """Tell `progress` of work over entries; gives what to call with the size of each entry done."""
+def _told(progress: Progress | None, what: str, entries: list[Entry]) -> Iterator[downloading.Tell | None]:
+    """Tell `progress` of work over entries; gives what to call with the files and bytes done."""
     if progress is None:
         yield None
         return
     progress.start(what, len(entries), sum(entry.size or 0 for entry in entries))
     try:
-        yield lambda size: progress.advance(1, size)
+        yield progress.advance
     finally:
         progress.done()

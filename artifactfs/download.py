@@ -28,7 +28,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _PORTION = 4 << 20
 
-OnFile = Callable[[int], None]
+Tell = Callable[[int, int], None]
+"""Is told of progress: so many more files and bytes are done."""
 
 
 class EntrySource(Protocol):
@@ -39,10 +40,10 @@ class EntrySource(Protocol):
     def read_entry(self, entry: Entry, hint: Location | None = None) -> bytes: ...
 
 
-def download(entries: Iterable[Entry], source: EntrySource, root: str, on_file: OnFile | None = None) -> None:
+def download(entries: Iterable[Entry], source: EntrySource, root: str, tell: Tell | None = None) -> None:
     """Write the entries below `root`, which is made when missing; other files there stay.
 
-    A file that is right already is not written again. `on_file` is told the size of each entry when it is done.
+    A file that is right already is not written again.
     Raises ConflictError where something else is in the way, MissingBlobError, DamageError, NoSpaceError,
     NotAllowedError.
     """
@@ -51,7 +52,7 @@ def download(entries: Iterable[Entry], source: EntrySource, root: str, on_file: 
     root = os.path.abspath(root)
     try:
         if os.path.lexists(root):
-            _fill(wanted, source, hints, root, False, on_file)
+            _fill(wanted, source, hints, root, False, _Meter(tell))
             return
         # Nothing is there yet: fill a directory of another name, and it appears whole.
         parent, name = os.path.split(root)
@@ -59,7 +60,7 @@ def download(entries: Iterable[Entry], source: EntrySource, root: str, on_file: 
         fresh = os.path.join(parent, f".{name[:200]}.{uuid.uuid4().hex[:12]}.part")
         try:
             os.mkdir(fresh)
-            _fill(wanted, source, hints, fresh, True, on_file)
+            _fill(wanted, source, hints, fresh, True, _Meter(tell))
             os.rename(fresh, root)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -76,7 +77,7 @@ def _fill(
     hints: Mapping[bytes, Location],
     root: str,
     fresh: bool,
-    on_file: OnFile | None,
+    meter: _Meter,
 ) -> None:
     with _Directories(root) as directories:
         for entry in entries:
@@ -85,20 +86,39 @@ def _fill(
             descriptor = directories.open(folder)
             hint = hints.get(entry.blob) if entry.blob is not None else None
             if fresh:
-                _write(entry, source, hint, descriptor, name)
+                _write(entry, source, hint, descriptor, name, meter)
             elif not _is_right(entry, descriptor, name):
                 temporary = f".{uuid.uuid4().hex}.part"
                 try:
-                    _write(entry, source, hint, descriptor, temporary)
+                    _write(entry, source, hint, descriptor, temporary, meter)
                     _rename_over(temporary, name, descriptor, path)
                 except BaseException:
                     _unlink_quietly(temporary, descriptor)
                     raise
-            if on_file is not None:
-                on_file(entry.size or 0)
+            meter.file(entry.size or 0)
 
 
-def _write(entry: Entry, source: EntrySource, hint: Location | None, directory: int, name: str) -> None:
+class _Meter:
+    """Tells of a large file's bytes as they come, and of the rest of every file when it is done."""
+
+    def __init__(self, tell: Tell | None) -> None:
+        self._tell = tell
+        self._told = 0
+
+    def bytes(self, count: int) -> None:
+        """So many more bytes of the file at hand are done."""
+        self._told += count
+        if self._tell is not None:
+            self._tell(0, count)
+
+    def file(self, size: int) -> None:
+        """The file at hand, of that size, is done."""
+        told, self._told = self._told, 0
+        if self._tell is not None:
+            self._tell(1, size - told)
+
+
+def _write(entry: Entry, source: EntrySource, hint: Location | None, directory: int, name: str, meter: _Meter) -> None:
     size = entry.size or 0
     data = source.read_entry(entry, hint) if size < SMALL else None
     target = os.open(name, _CREATE, 0o777 if entry.executable else 0o666, dir_fd=directory)
@@ -107,21 +127,23 @@ def _write(entry: Entry, source: EntrySource, hint: Location | None, directory: 
             if data:
                 write_all(target, data)
             return
-        _write_large(entry, source, hint, target)
+        _write_large(entry, source, hint, target, meter)
     finally:
         os.close(target)
 
 
-def _write_large(entry: Entry, source: EntrySource, hint: Location | None, target: int) -> None:
+def _write_large(entry: Entry, source: EntrySource, hint: Location | None, target: int, meter: _Meter) -> None:
     size = entry.size or 0
     opened = source.open_entry(entry, hint)
     try:
         descriptor = opened.fileno()
         if descriptor is None:
             for offset in range(0, size, _PORTION):
-                write_all(target, opened.read(offset, _PORTION))
+                portion = opened.read(offset, _PORTION)
+                write_all(target, portion)
+                meter.bytes(len(portion))
             return
-        hashed = copy_and_hash(descriptor, target, size, blocks=False)
+        hashed = copy_and_hash(descriptor, target, size, blocks=False, on_bytes=meter.bytes)
     finally:
         opened.close()
     if hashed.blob != entry.blob or hashed.size != size:
@@ -210,28 +232,28 @@ class Mismatch(NamedTuple):
     changed: list[str]
 
 
-def compare(entries: Iterable[Entry], root: str, on_file: OnFile | None = None) -> Mismatch:
+def compare(entries: Iterable[Entry], root: str, tell: Tell | None = None) -> Mismatch:
     """Read a directory and compare it with the entries (references are left out).
 
     Links and special files below `root` count as extra, or as changed where an entry should be; they are not followed.
     """
     wanted = {entry.path: entry for entry in entries}
     extra, changed, seen = [], [], set()
+    meter = _Meter(tell)
     for path, directory, name in _files_below(root):
         entry = wanted.get(path)
         if entry is None:
             extra.append(path)
             continue
         seen.add(path)
-        if entry.ref is None and not _holds(entry, directory, name):
+        if entry.ref is None and not _holds(entry, directory, name, meter):
             changed.append(path)
-        if on_file is not None:
-            on_file(entry.size or 0)
+        meter.file(entry.size or 0)
     missing = [path for path, entry in wanted.items() if path not in seen and entry.ref is None]
     return Mismatch(sorted(extra), sorted(missing), sorted(changed))
 
 
-def _holds(entry: Entry, directory: int, name: str) -> bool:
+def _holds(entry: Entry, directory: int, name: str, meter: _Meter) -> bool:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except OSError:
@@ -242,7 +264,7 @@ def _holds(entry: Entry, directory: int, name: str) -> bool:
             return False
         if found.st_size < SMALL:
             return blob_digest(os.read(descriptor, SMALL)) == entry.blob
-        return copy_and_hash(descriptor, None, found.st_size, blocks=False).blob == entry.blob
+        return copy_and_hash(descriptor, None, found.st_size, blocks=False, on_bytes=meter.bytes).blob == entry.blob
     except OSError:
         return False
     finally:

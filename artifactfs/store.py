@@ -20,7 +20,7 @@ import zstandard
 from .blobs.durable import storage_error
 from .blobs.protocol import Blobs, journal_object
 from .catalog.protocol import Catalog
-from .copying import copy_and_hash
+from .copying import OnBytes, copy_and_hash
 from .digest import blob_digest
 from .draft import Draft, Progress
 from .errors import (
@@ -166,21 +166,32 @@ class Store:
         locations = self.catalog.locate(list(manifest.blobs()))
         verdicts: dict[bytes, bool] = {}
         damaged = []
+        told = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal told
+            told += count
+            if progress is not None:
+                progress.advance(0, count)
+
         for entry in manifest.in_order():
             if entry.blob is None:
                 continue
             if entry.blob not in verdicts:
-                sound = self._is_sound(entry.blob, entry.size, locations.get(entry.blob))
+                sound = self._is_sound(entry.blob, entry.size, locations.get(entry.blob), on_bytes)
                 if sound and entry.blocks is not None:
                     sound = self._is_sound(entry.blocks, None, locations.get(entry.blocks))
                 verdicts[entry.blob] = sound
             if not verdicts[entry.blob]:
                 damaged.append(entry.path)
             if progress is not None:
-                progress.advance(1, entry.size or 0)
+                progress.advance(1, (entry.size or 0) - told)
+            told = 0
         return damaged
 
-    def _is_sound(self, blob: bytes, size: int | None, location: Location | None) -> bool:
+    def _is_sound(
+        self, blob: bytes, size: int | None, location: Location | None, on_bytes: OnBytes | None = None
+    ) -> bool:
         """Whether the stored bytes are the blob; `size` None is any. Raises NotAllowedError, UnavailableError."""
         if location is None or size not in (None, location.length):
             return False
@@ -191,7 +202,7 @@ class Store:
                 return blob_digest(self.blobs.read(location.name, location.offset, size)) == blob
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                hashed = copy_and_hash(descriptor, None, size, blocks=False)
+                hashed = copy_and_hash(descriptor, None, size, blocks=False, on_bytes=on_bytes)
             finally:
                 os.close(descriptor)
             return hashed.blob == blob and hashed.size == size

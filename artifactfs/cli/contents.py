@@ -174,8 +174,7 @@ def _faults_of_directory(invocation: Invocation, artifact: Artifact, directory: 
     if progress is not None:
         progress.start(f"verify {artifact.name}", len(entries), artifact.size)
     try:
-        on_file = None if progress is None else lambda done: progress.advance(1, done)
-        mismatch = compare(entries, directory, on_file)
+        mismatch = compare(entries, directory, None if progress is None else progress.advance)
     finally:
         if progress is not None:
             progress.done()

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from artifactfs.cli.output import Output
+
 BINARY = bytes(range(256)) * 40_000  # 10 MB: more than one block, and more than one portion
 
 
@@ -111,3 +113,32 @@ def test_verify_the_stored_bytes(run: Any, filled: Path) -> None:
     assert result.out == "damaged   big.bin\n"
     result = run("verify", "set", "--json", code=3)
     assert result.json["faults"] == [{"path": "big.bin", "fault": "damaged"}]
+
+
+class Told:
+    """A display of progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int]] = []
+
+    def start(self, what: str, files: int | None, bytes_: int | None) -> None:
+        self.totals = (files, bytes_)
+
+    def advance(self, files: int, bytes_: int) -> None:
+        self.steps.append((files, bytes_))
+
+    def done(self) -> None:
+        assert self.totals == (sum(step[0] for step in self.steps), sum(step[1] for step in self.steps))
+
+
+@pytest.mark.parametrize(
+    "words", [("download", "set", "copy"), ("verify", "set", "data"), ("verify", "set"), ("log", "again", "data")]
+)
+def test_progress_is_told_of_bytes_and_files(
+    words: tuple[str, ...], run: Any, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    monkeypatch.setattr(Output, "progress", lambda _: told)
+    run(*words, *(["--type", "dataset"] if words[0] == "log" else []))
+    assert told.totals == (3, len(BINARY) + 16)
+    assert len(told.steps) > 4  # the large file in several steps
