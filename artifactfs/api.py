@@ -17,6 +17,7 @@ from .connect import connect
 from .errors import ArtifactStatusError, NotFoundError
 from .runs import Run, find_run
 from .store import Store
+from .unchanged import memory_of
 
 _guard = threading.Lock()
 _stores: dict[tuple[int, str], Store] = {}
@@ -155,8 +156,13 @@ def _staging_root() -> str:
     return begun.store.staging_root if begun is not None else _store(None, load()).staging_root
 
 
+def _memory() -> str:
+    settings, begun = load(), current_run()
+    return memory_of(settings.cache_dir, begun.store.location if begun is not None else settings.store)
+
+
 surroundings.log = _log_alone
 surroundings.staging_root = _staging_root
 surroundings.artifact_dir = lambda: load().artifact_dir
-surroundings.memory = lambda: os.path.join(load().cache_dir, "unchanged")
+surroundings.memory = _memory
 surroundings.digest_algorithm = lambda: load().digest_algorithm

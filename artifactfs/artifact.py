@@ -299,7 +299,7 @@ class Artifact:
         name: str | None = None,
         skip_cache: bool = False,
         policy: Policy = "mutable",
-        merge: bool = True,
+        merge: bool = False,
         *,
         symlinks: Symlinks = "follow",
         progress: Progress | None = None,

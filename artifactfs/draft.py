@@ -73,6 +73,7 @@ class Draft:
         self.added: dict[str, str] = {}
         self._staging_root = staging_root
         self._memory = memory
+        self._learned: list[Unchanged] = []
         self._staging: Staging | None = None
 
     def staging(self) -> Staging:
@@ -84,6 +85,12 @@ class Draft:
     def keep_in(self, staging: Staging) -> None:
         """Stage in a directory that outlives this process, from now on. Nothing may be staged yet."""
         self._staging = staging
+
+    def remember(self) -> None:
+        """Keep what the files hashed to: a store has the bytes now."""
+        for unchanged in self._learned:
+            unchanged.save()
+        self._learned.clear()
 
     def close(self) -> None:
         """Remove what was staged."""
@@ -120,10 +127,7 @@ class Draft:
             folder, slash, base = path.rpartition("/")
             _, dot, suffixes = base.partition(".")
             path = normalise_entry_path(folder + slash + taken.hashed.shown.hex()[:20] + dot + suffixes)
-        entry = self._put(path, taken, skip_cache=skip_cache, overwrite=overwrite)
-        if unchanged is not None:
-            unchanged.save()
-        return entry
+        return self._put(path, taken, skip_cache=skip_cache, overwrite=overwrite)
 
     def add_dir(
         self,
@@ -131,15 +135,15 @@ class Draft:
         name: str | None = None,
         skip_cache: bool = False,
         policy: Policy = "mutable",
-        merge: bool = True,
+        merge: bool = False,
         *,
         symlinks: Symlinks = "follow",
         progress: Progress | None = None,
     ) -> None:
         """Add all files below a directory, below `name` where one is given. Empty directories leave nothing.
 
-        All or nothing: an error leaves the draft as it was. `merge=False` replaces what has the same path; with True
-        the same path with other bytes is PathConflictError. Links: "follow", "skip", or "error". Raises as `add_file`.
+        All or nothing: an error leaves the draft as it was. The same path with other bytes is PathConflictError;
+        with `merge` it is replaced. Links: "follow", "skip", or "error". Raises as `add_file`.
         """
         check_policy(policy)
         root = os.path.abspath(os.fsdecode(os.fspath(local_path)))
@@ -154,12 +158,10 @@ class Draft:
             for found in walk(root, symlinks):
                 taken = self._take(found, f"{root}/{found.path}", policy, unchanged, progress)
                 path = normalise_entry_path(prefix + found.path) if prefix else found.path
-                self._put(path, taken, skip_cache=skip_cache, overwrite=not merge)
+                self._put(path, taken, skip_cache=skip_cache, overwrite=merge)
         except BaseException:
             self.manifest, self.originals, self.added = before, originals, added
             raise
-        if unchanged is not None:
-            unchanged.save()
 
     @contextlib.contextmanager
     def new_file(self, name: str, mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
@@ -198,7 +200,9 @@ class Draft:
     def _unchanged(self, root: str, skip_cache: bool) -> Unchanged | None:
         if self._memory is None or skip_cache:
             return None
-        return Unchanged(self._memory, root, self.manifest.algorithm)
+        unchanged = Unchanged(self._memory, root, self.manifest.algorithm)
+        self._learned.append(unchanged)
+        return unchanged
 
     def _take(
         self,

@@ -231,8 +231,16 @@ class Manifest:
         return (entries[path] for path in sorted(entries))
 
     def digest(self) -> str:
-        """The artifact's digest: hex, by the manifest's algorithm."""
-        return artifact_digest(self.algorithm, ((entry.path, entry.digest) for entry in self.in_order()))
+        """The artifact's digest: hex, by the manifest's algorithm.
+
+        With BLAKE3 it covers the executable bits too; MD5 and XXH128 give wandb's digests, which do not.
+        """
+        if self.algorithm is not DigestAlgorithm.BLAKE3:
+            return artifact_digest(self.algorithm, ((entry.path, entry.digest) for entry in self.in_order()))
+        return artifact_digest(
+            self.algorithm,
+            ((entry.path, f"{entry.digest}:x" if entry.executable else entry.digest) for entry in self.in_order()),
+        )
 
     @property
     def size(self) -> int:

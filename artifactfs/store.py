@@ -21,7 +21,7 @@ from .blobs.durable import storage_error
 from .blobs.protocol import Blobs, journal_object
 from .catalog.protocol import Catalog
 from .copying import OnBytes, copy_and_hash
-from .digest import blob_digest
+from .digest import DigestAlgorithm, blob_digest
 from .draft import Draft, Progress
 from .errors import (
     DamageError,
@@ -245,10 +245,12 @@ class Store:
         digest = draft.manifest.digest()
         known = self._unchanged(draft, digest, entity, project, log_id)
         if known is not None:
+            draft.remember()
             return self.log_again(known, aliases, run_id), False
         answer = self._publisher.publish(
             Order(draft, digest, entity, project, aliases, run_id, log_id if log_id is not None else uuid.uuid4().hex)
         )
+        draft.remember()
         self._write_journal()
         return answer
 
@@ -265,8 +267,11 @@ class Store:
             return None  # the commit says what is wrong
         version = latest.version
         if version.digest_algorithm == draft.manifest.algorithm.value:
-            return latest if version.digest == digest else None
-        # Another algorithm on the same bytes is no new version: compare what the entries really are.
+            if version.digest != digest:
+                return None
+            if draft.manifest.algorithm is DigestAlgorithm.BLAKE3:
+                return latest
+        # Another algorithm on the same bytes is no new version, and a weak digest proves nothing: compare the entries.
         if version.file_count != len(draft.manifest):
             return None
         difference = self.manifest_of(version).difference(draft.manifest)

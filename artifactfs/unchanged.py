@@ -2,7 +2,8 @@
 
 Keeps, for each directory or large file that was added, what every file's status was and what its bytes hashed to, so
 that logging an unchanged tree again reads no bytes. It is a memory, not a truth: one that is lost or damaged only costs
-a read, and blobs that it names are still looked up in the store.
+a read, and blobs that it names are still looked up in the store. It is kept for each store, and written when that has
+the bytes.
 
 A file counts as unchanged when its size, inode, modification and change times are the ones remembered. A file that was
 touched within `_RACY` before it was hashed is not remembered, as it could change again within one tick of the clock.
@@ -27,12 +28,18 @@ _RACY = 50_000_000
 """Nanoseconds: several ticks of the clock that stamps files."""
 
 _WORTH_BYTES = 8 << 20
+_WORTH_FILES = 1000
 _CHECKSUM = 16
 
 
 _Row = Sequence[Any]
 """Size, modification time, change time, inode; hex of the blob's digest, of the one shown, of the block list's or None.
 A plain sequence, as JSON gives it: there may be millions."""
+
+
+def memory_of(cache_dir: str, store: str) -> str:
+    """Where to remember, in a cache directory, what was logged to the store at that location."""
+    return os.path.join(cache_dir, "unchanged", xxhash.xxh3_64_hexdigest(store.encode("utf-8", "surrogatepass")))
 
 
 class Unchanged:
@@ -90,7 +97,7 @@ class Unchanged:
         """Keep what was found and learned, where that saves more than it costs. A failure to is no error."""
         if not self._news and len(self._fresh) == len(self._rows):
             return
-        if self._bytes < _WORTH_BYTES:
+        if self._bytes < _WORTH_BYTES and len(self._fresh) < _WORTH_FILES:
             return
         body = orjson.dumps({"format": _FORMAT, "rows": self._fresh})
         temporary = f"{self._path}.{uuid.uuid4().hex}"

@@ -164,7 +164,7 @@ def test_add_dir_is_all_or_nothing(tree: Path) -> None:
     with pytest.raises(PathConflictError):
         artifact.add_dir(tree, "below")
     assert artifact.manifest.entries == before
-    artifact.add_dir(tree, "below", merge=False)
+    artifact.add_dir(tree, "below", merge=True)
     assert artifact.manifest.entries["below/a.txt"].size == 5
 
 

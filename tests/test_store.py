@@ -77,6 +77,31 @@ def test_another_digest_algorithm_is_no_new_version(store: Store) -> None:
     assert made and other.version.digest_algorithm == "MD5"
 
 
+def test_a_weak_digest_is_no_identity(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    log(store, {"f": b"1"}, digest_algorithm="MD5")
+    other = filled(store, {"f": b"2"}, digest_algorithm="MD5")
+    shown = store.manifest_of(store.resolve("data", **ME).version).entries["f"].digest
+    other.manifest.add(Entry("f", shown, 1, blob=other.manifest.entries["f"].blob))
+    assert other.digest == store.resolve("data", **ME).version.digest  # as a collision would be
+    assert store.log(other.draft, **ME)[0].number == 1
+    with monkeypatch.context() as patch:  # the catalog decides by itself, should another log come in between
+        patch.setattr(store, "_unchanged", lambda *_: None)
+        assert log(store, {"f": b"1"}, digest_algorithm="MD5")[0].number != 0
+
+
+@pytest.mark.parametrize("algorithm", ["BLAKE3", "MD5"])
+def test_an_executable_bit_makes_a_version(store: Store, tmp_path: Path, algorithm: str) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    for number, mode in enumerate((0o644, 0o755, 0o755, 0o644)):
+        script.chmod(mode)
+        artifact = Artifact("data", "dataset", digest_algorithm=algorithm, staging_root=lambda: store.staging_root)
+        artifact.add_file(script)
+        membership, made = store.log(artifact.draft, **ME)
+        assert made == (number != 2) and membership.number == (0, 1, 1, 2)[number]
+        assert store.manifest_of(membership.version).entries["script"].executable == (mode == 0o755)
+
+
 def test_the_same_log_id_is_one_version(store: Store) -> None:
     one = store.log(filled(store, {"f": b"1"}).draft, **ME, log_id="once")
     store.log(filled(store, {"f": b"2"}).draft, **ME)

@@ -52,6 +52,7 @@ def tree(tmp_path: Path) -> Path:
 def draft(tree: Path, **arguments: object) -> Artifact:
     artifact = Artifact("data", "dataset")
     artifact.add_dir(tree, **arguments)  # type: ignore[arg-type]
+    artifact.draft.remember()  # as if it had been logged
     return artifact
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from ..digest import DigestAlgorithm
 from ..errors import NotFoundError
 from ..names import LATEST
 from ..records import Collection, Commit, Membership
@@ -122,4 +123,6 @@ def _latest(connection: Connection, owner: Collection) -> Membership | None:
 
 def _same(latest: Membership, commit: Commit) -> bool:
     version = latest.version
-    return (version.digest, version.digest_algorithm) == (commit.digest, commit.digest_algorithm)
+    if (version.digest, version.digest_algorithm) != (commit.digest, commit.digest_algorithm):
+        return False
+    return version.digest_algorithm == DigestAlgorithm.BLAKE3.value or version.manifest == commit.manifest

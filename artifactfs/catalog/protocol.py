@@ -120,8 +120,9 @@ class Catalog(Protocol):
         ConflictError for a portfolio); the number is one more than the highest ever used in the collection; `latest`
         and `aliases` move to it; the run's output edge is written; the pins are dropped with the session.
 
-        Returns the membership and whether a new version was made. With the digest and digest algorithm of the
-        current `latest`, or a `log_id` that was committed before, no version is made, but aliases and the edge are.
+        Returns the membership and whether a new version was made. With the digest and digest algorithm of the current
+        `latest` (and its manifest, where the digest is a weak one), or a `log_id` that was committed before, no
+        version is made, but aliases and the edge are.
         """
 
     # -- changes after logging

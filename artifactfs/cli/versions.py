@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from ..names import check_alias, check_name, shown
 from ..records import INHERIT_TTL, Membership
 from ..runs import Run
 from ..sources import Symlinks
+from ..unchanged import memory_of
 from . import completion, words
 from .commands import command
 from .facts import version_fact
@@ -108,7 +108,7 @@ def _log_paths(
         store_type,
         config.digest_algorithm,
         lambda: invocation.store(create=True).staging_root,
-        memory=os.path.join(config.cache_dir, "unchanged"),
+        memory=memory_of(config.cache_dir, config.store),
     )
     _describe(draft, about)
     try:
