@@ -15,6 +15,7 @@ import errno
 import mmap
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -169,6 +170,10 @@ class Kernel:
                 length = os.readv(self._device, buffers)
             except OSError as error:
                 if error.errno in (errno.EINTR, errno.ENOENT, errno.EAGAIN):
+                    continue
+                if error.errno == errno.ENOMEM:
+                    self._log("no memory to read a request; trying again")
+                    time.sleep(_HELD_UP)
                     continue
                 if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
                     self._log(f"reading /dev/fuse failed; {error.strerror}")

@@ -61,6 +61,7 @@ def mount(
     with _Claim(stem + ".lock", place):
         _clean_up(place, stem + ".json", notice)
         _check_mountpoint(place, nonempty)
+        _check_not_covered(place, [store, state_dir])
         read_end, write_end = os.pipe()
         orders = Orders(
             mountpoint=place,
@@ -176,6 +177,13 @@ def _check_mountpoint(place: str, nonempty: bool) -> None:
         raise MountError(f"{place} cannot be read; {error.strerror}") from None
     if names and not nonempty:
         raise MountConflictError(f"{place} is not empty; choose an empty directory, or use --nonempty to cover it")
+
+
+def _check_not_covered(place: str, needed: Sequence[str]) -> None:
+    """Refuse to hide what the mount itself reads and writes: it would wait for itself."""
+    for path in needed:
+        if os.path.isabs(path) and (os.path.realpath(path) + "/").startswith(place.rstrip("/") + "/"):
+            raise MountConflictError(f"{place} would cover {path}, which the mount needs; choose another directory")
 
 
 def _start_keeper(orders: Orders, foreground: bool) -> subprocess.Popen[bytes]:

@@ -6,6 +6,7 @@ openfiles.py). When the keeper is gone, the worker takes the mount down itself: 
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import signal
@@ -34,6 +35,7 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the keeper, which unmounts
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
+    faulthandler.enable()
     _allow_descriptors()
     memory = Memory(given.memory)
     is_first = memory.agreement() is None

@@ -98,6 +98,16 @@ def test_nonempty_covers_what_is_there(store: FakeStore, state_dir: Path, tmp_pa
     assert os.listdir(mount.path) == ["x"]
 
 
+def test_a_mount_never_covers_what_it_needs(store: FakeStore, state_dir: Path, mounting: Mounting) -> None:
+    for place in (store.root, store.root.parent, state_dir):
+        place.mkdir(exist_ok=True)
+        with pytest.raises(MountConflictError, match="would cover"):
+            session.mount(
+                str(place), worker_command(store), store=str(store.root), state_dir=str(state_dir), nonempty=True
+            )
+        assert system.mounted_at(str(place)) is None
+
+
 def test_a_worker_that_cannot_start_says_why(store: FakeStore, mounting: Mounting, tmp_path: Path) -> None:
     store.log(MNIST, FILES)
     with pytest.raises(NotFoundError, match="no nobody"):
