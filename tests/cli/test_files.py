@@ -141,4 +141,5 @@ def test_progress_is_told_of_bytes_and_files(
     monkeypatch.setattr(Output, "progress", lambda _: told)
     run(*words, *(["--type", "dataset"] if words[0] == "log" else []))
     assert told.totals == (3, len(BINARY) + 16)
-    assert len(told.steps) > 4  # the large file in several steps
+    if words[0] != "log":  # which may know the file from the log before
+        assert len(told.steps) > 4  # the large file in several steps
