@@ -70,7 +70,9 @@ class Publisher:
         session = self._begin_session()
         try:
             return self._catalog.commit(self._published(order, session))
-        except BaseException:
+        except Exception:
+            # Not after Ctrl-C, which may have come in the middle of a transaction: then the session goes as a dead
+            # process's does, by the next sweep.
             self._end_session(session)
             raise
 

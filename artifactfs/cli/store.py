@@ -18,12 +18,13 @@ def init(invocation: Invocation, location: str | None, blobs: str | None) -> Non
     LOCATION is a directory that is missing or empty; without it, the configured store. Again is harmless.
     """
     from ..config import load
-    from ..connect import create_store
+    from ..connect import connect, create_store
 
     if blobs is not None:
         raise InvalidError("this version keeps the bytes in the store's directory; leave --blobs away")
     config = invocation.config if location is None else load(store=location)
     created = create_store(config.store)
+    connect(config=config).close()  # a store that cannot be used is an error here and now
     if invocation.output.json:
         invocation.output.data({"location": config.store, "created": created})
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +184,11 @@ def test_bytes_that_are_no_text_in_a_name(run: Any, data: Path) -> None:
 def test_damage_in_the_configuration(run: Any, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARTIFACTFS_PROJECT", "no/project")
     run("ls", code=2).complains("ARTIFACTFS_PROJECT")
+
+
+def test_init_says_when_a_store_is_newer(run: Any, home: Path) -> None:
+    run("init")
+    catalog = Path(os.environ["ARTIFACTFS_STORE"]) / "catalog.db"
+    with contextlib.closing(sqlite3.connect(catalog)) as connection, connection:
+        connection.execute("UPDATE store SET schema_version = 1000")
+    run("init", code=1).complains("newer")
