@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import ReadOnlyStoreError
+from ..errors import InvalidError, ReadOnlyStoreError
 from . import forking
 from .dialect import Dialect
 
@@ -53,6 +53,11 @@ class Database:
                         raise
             except DBAPIError as error:
                 raise self.dialect.translated(error, writing=write) from error
+            except (UnicodeEncodeError, OverflowError) as error:
+                # Drivers say so of a parameter that no row could hold.
+                raise InvalidError(
+                    f"the catalog was asked for what cannot be in it ({error}); check the name"
+                ) from None
 
     def close(self) -> None:
         """Close idle connections; the database can be used again all the same."""

@@ -54,7 +54,8 @@ class Turns:
         self._threads = threading.Lock()
 
     def _open(self) -> int | None:
-        flags = os.O_CLOEXEC | os.O_NOFOLLOW
+        # Whatever somebody has put there instead, the opening must not wait for it.
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         for access in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
             try:
                 descriptor = os.open(self._path, access | flags, 0o666)

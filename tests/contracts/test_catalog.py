@@ -16,6 +16,7 @@ from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.errors import (
     ConflictError,
     DamageError,
+    InvalidError,
     NotFoundError,
     SessionLostError,
     TypeConflictError,
@@ -196,6 +197,20 @@ def test_what_was_meant(catalog: SqlCatalog) -> None:
         "me/demo/mnist has no alias 'xyz'; it has latest, and v0"
     )
     assert say(NotFoundError, catalog.membership, mnist.id, "v7") == "me/demo/mnist has no version v7; it has v0"
+
+
+def test_what_no_catalog_could_hold(catalog: SqlCatalog) -> None:
+    log(catalog, "x")
+    for call in (
+        lambda: catalog.membership(1, "\udcff"),
+        lambda: catalog.collection("me", "demo", "\udcff"),
+        lambda: catalog.run("\udcff"),
+        lambda: catalog.committed("\udcff"),
+        lambda: catalog.version(2**70),
+        lambda: log(catalog, "y", description="\udcff"),
+    ):
+        refused(InvalidError, call)
+    assert catalog.last_change() == 1
 
 
 def test_a_version_is_what_was_committed(catalog: SqlCatalog) -> None:
