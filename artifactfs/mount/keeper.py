@@ -22,8 +22,9 @@ from .openfiles import Memory
 from .protocol import HAS_RESEND, NOTIFY_RESEND, OUT_HEADER
 
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_STEADY = 10.0
-"""Seconds after which a worker counts as having worked, so that the next pause is short again."""
+_CREDIT = 5.0
+"""Deaths of a worker that are followed by another at once; each second that one lives gives `_CREDIT_A_SECOND`."""
+_CREDIT_A_SECOND = 2.0
 _LONGEST_PAUSE = 5.0
 _FIRST_PAUSE = 0.05
 _PATIENCE = 5.0
@@ -60,6 +61,7 @@ class Keeper:
         self._worker = 0
         self._worker_since = 0.0
         self._failures = 0
+        self._credit = _CREDIT
         self._info: state.MountInfo | None = None
 
     def start(self) -> state.MountInfo:
@@ -175,8 +177,7 @@ class Keeper:
                 self.end()
                 return False
             lived = time.monotonic() - self._worker_since
-            self._failures = 0 if lived > _STEADY else self._failures + 1
-            pause = 0.0 if self._failures <= 1 else min(_FIRST_PAUSE * 2 ** (self._failures - 2), _LONGEST_PAUSE)
+            pause = self._pause(lived)
             cause = f"was killed by signal {-self._status}" if self._status < 0 else f"ended with {self._status}"
             system.log(
                 f"the worker {cause} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else "")
@@ -189,6 +190,16 @@ class Keeper:
             self._record()
             if not self._has_ended():
                 return True
+
+    def _pause(self, lived: float) -> float:
+        """Seconds to wait before another worker: none as long as they live, more and more when they do not."""
+        self._credit = min(self._credit + lived * _CREDIT_A_SECOND, _CREDIT)
+        if self._credit >= 1:
+            self._credit -= 1
+            self._failures = 0
+            return 0.0
+        self._failures += 1
+        return min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
 
     def _resend(self) -> None:
         """Make the kernel send again what the dead worker took and did not answer."""
