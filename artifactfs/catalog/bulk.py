@@ -6,9 +6,9 @@ rows is compiled once and given to the driver as text, and rows go by in portion
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, Dialect
@@ -20,25 +20,28 @@ Make = Callable[[Dialect, int], tuple[ClauseElement, Sequence[str]]]
 """The statement for that number of rows, and the names of its parameters: those of the first row, the second ..."""
 
 
-def run(connection: Connection, make: Make, rows: Sequence[tuple[Any, ...]]) -> None:
+def run(connection: Connection, make: Make, rows: Iterable[tuple[Any, ...]]) -> None:
     """Execute a statement for all rows. `make` is a function of a module: statements are kept by it."""
     for text, values in _portions(connection, make, rows):
         connection.exec_driver_sql(text, values)
 
 
-def fetch(connection: Connection, make: Make, rows: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+def fetch(connection: Connection, make: Make, rows: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
     """Execute a query for all rows, and give the rows of its answers."""
     for text, values in _portions(connection, make, rows):
         yield from connection.exec_driver_sql(text, values).all()
 
 
-def _portions(connection: Connection, make: Make, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, Any]]:
-    start = 0
-    for size in _PORTIONS:
-        while len(rows) - start >= size:
-            statement = _compiled(connection.dialect, make, size)
-            yield statement.text, statement.arranged(tuple(chain.from_iterable(rows[start : start + size])))
-            start += size
+def _portions(connection: Connection, make: Make, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, Any]]:
+    # Rows are made as they are needed: thousands that live at once would each time set the garbage collector going.
+    source = iter(rows)
+    while portion := list(islice(source, _PORTIONS[0])):
+        start = 0
+        for size in _PORTIONS:
+            while len(portion) - start >= size:
+                statement = _compiled(connection.dialect, make, size)
+                yield statement.text, statement.arranged(tuple(chain.from_iterable(portion[start : start + size])))
+                start += size
 
 
 class _Compiled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -86,9 +86,9 @@ class Pinning:
             key = session_key(connection, session_id)
             if key is None:
                 raise session_lost(session_id)
-            bulk.run(connection, _add_pins, [(key, digest) for digest in digests])
+            bulk.run(connection, _add_pins, ((key, digest) for digest in digests))
             reused, upload, condemned = set(), dict.fromkeys(digests, 0), []
-            for digest, size, state, generation in bulk.fetch(connection, _find_states, _column(digests)):
+            for digest, size, state, generation in bulk.fetch(connection, _find_states, zip(digests)):
                 if state == BlobState.DELETED:
                     upload[digest] = generation + 1
                     continue
@@ -105,7 +105,7 @@ class Pinning:
         return PinAnswer(frozenset(reused), upload)
 
     def locate(self, digests: Sequence[bytes]) -> dict[bytes, Location]:
-        wanted = _column(sorted(set(digests)))
+        wanted = zip(sorted(set(digests)))
         with self._database.reading() as connection:
             found = bulk.fetch(connection, _find_locations, wanted)
             return {digest: Location(alone or pack, position, size) for digest, alone, pack, position, size in found}
@@ -115,8 +115,8 @@ class Pinning:
     ) -> None:
         """Record packs and blobs as live; a blob that another session recorded meanwhile stays where that says."""
         pack_ids = self._store_packs(connection, new_packs)
-        added = sorted((_blob_row(blob, pack_ids) for blob in stored), key=itemgetter(0))
-        bulk.run(connection, _add_blobs, added)
+        in_order = sorted(stored, key=attrgetter("digest"))
+        bulk.run(connection, _add_blobs, (_blob_row(blob, pack_ids) for blob in in_order))
 
     def _store_packs(self, connection: Connection, new_packs: Sequence[PackRecord]) -> dict[str, int]:
         if not new_packs:
@@ -165,10 +165,6 @@ def _blob_row(blob: StoredBlob, pack_ids: Mapping[str, int]) -> tuple[Any, ...]:
     name, position = blob.location.name, blob.location.offset
     pack_id = pack_ids.get(name)
     return blob.digest, blob.size, 0, blob.generation, name if pack_id is None else None, pack_id, position
-
-
-def _column(values: Iterable[bytes]) -> list[tuple[bytes]]:
-    return [(value,) for value in values]
 
 
 # -- statements for many rows; see bulk.Make

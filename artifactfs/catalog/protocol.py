@@ -2,7 +2,7 @@
 
 Every method is one transaction. All implementations pass the suite in tests/contracts. Errors, besides those named:
 UnavailableError (locked or out of reach, nothing was changed, repeat later), ReadOnlyStoreError, NoSpaceError,
-SchemaError, StoreError.
+SchemaError, StoreError; NotFoundError for an id or run that is not there; InvalidError for what no row could hold.
 """
 
 from __future__ import annotations
