@@ -18,6 +18,7 @@ from .errors import InvalidError, InvalidNameError, PathConflictError, PathNotFo
 from .manifest import Entry, Manifest
 from .metadata import checked_metadata
 from .names import check_name, normalise_entry_path, shown
+from .nogc import nogc
 from .records import INHERIT_TTL
 from .sources import SourceFile, Symlinks, open_source, source_status, walk
 from .staging import Staging, check_unchanged
@@ -129,6 +130,7 @@ class Draft:
             path = normalise_entry_path(folder + slash + taken.hashed.shown.hex()[:20] + dot + suffixes)
         return self._put(path, taken, skip_cache=skip_cache, overwrite=overwrite)
 
+    @nogc
     def add_dir(
         self,
         local_path: str | os.PathLike[str],
@@ -213,8 +215,7 @@ class Draft:
         progress: Progress | None,
     ) -> _Taken:
         """Hash a file, and copy it unless that can wait until it is logged."""
-        status = None
-        if unchanged is not None:
+        if unchanged is not None and unchanged.knows(found.path):
             status = source_status(found, local_path)
             known = unchanged.find(found.path, status)
             if known is not None:
@@ -229,8 +230,8 @@ class Draft:
         finally:
             os.close(source)
         blocks = None if hashed.block_list is None else hash_bytes(hashed.block_list).blob
-        if unchanged is not None and status is not None:
-            unchanged.learn(found.path, status, hashed, blocks)
+        if unchanged is not None:
+            unchanged.learn(found.path, opened, hashed, blocks)
         return _Taken(hashed, blocks, bool(opened.st_mode & 0o111), local_path)
 
     def _hash(

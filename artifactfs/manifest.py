@@ -18,6 +18,7 @@ import orjson
 from .digest import DIGEST_SIZE, DigestAlgorithm, artifact_digest
 from .errors import EntryNotFoundError, InvalidManifestError, PathConflictError
 from .names import check_entry_path, shown
+from .nogc import nogc
 
 VERSION = 1
 _POLICY = "wandb-storage-policy-v1"
@@ -310,6 +311,7 @@ class Manifest:
             raise InvalidManifestError(f"the manifest cannot be written as JSON ({error})") from None
 
     @classmethod
+    @nogc
     def from_bytes(cls, data: bytes) -> Manifest:
         """Parse manifest bytes, canonical or not. Raises as `from_manifest_json` does."""
         try:

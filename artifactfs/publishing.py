@@ -26,6 +26,7 @@ from .catalog.protocol import Catalog
 from .draft import Draft
 from .errors import MissingBlobError, SourceChangedError, UnavailableError
 from .names import shown
+from .nogc import nogc
 from .records import Commit, Location, LogSession, Membership, PackRecord, PinAnswer, StoredBlob
 from .sources import open_source
 from .staging import Staging
@@ -61,6 +62,7 @@ class Publisher:
         self._staging_root = staging_root
         self._clock = clock
 
+    @nogc
     def publish(self, order: Order) -> tuple[Membership, bool]:
         """Make a version; the membership, and whether it is new (see Catalog.commit).
 

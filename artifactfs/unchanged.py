@@ -54,6 +54,10 @@ class Unchanged:
         self._news = False
         self._began = time.time_ns()
 
+    def knows(self, path: str) -> bool:
+        """Whether anything is remembered of the file at `path`."""
+        return path in self._rows
+
     def find(self, path: str, status: os.stat_result) -> Hashed | None:
         """What the file at `path` hashed to, when it still is what it was; its block list is left out."""
         row = self._rows.get(path)
@@ -78,7 +82,7 @@ class Unchanged:
         return None if blocks is None else bytes.fromhex(blocks)
 
     def learn(self, path: str, status: os.stat_result, hashed: Hashed, blocks: bytes | None) -> None:
-        """Remember what the file at `path` hashed to; `status` was taken before it was opened."""
+        """Remember what the file at `path` hashed to; `status` was taken before it was read."""
         self._news = True
         if max(status.st_mtime_ns, status.st_ctime_ns) > self._began - _RACY or hashed.size != status.st_size:
             return
