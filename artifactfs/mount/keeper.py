@@ -23,7 +23,7 @@ from .protocol import HAS_RESEND, NOTIFY_RESEND, OUT_HEADER
 
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _CREDIT = 5.0
-"""Deaths of a worker that are followed by another at once; each second that one lives gives `_CREDIT_A_SECOND`."""
+"""Deaths of a worker that are followed by another at once; each second that one serves gives `_CREDIT_A_SECOND`."""
 _CREDIT_A_SECOND = 2.0
 _LONGEST_PAUSE = 5.0
 _FIRST_PAUSE = 0.05
@@ -55,13 +55,14 @@ class Keeper:
         self._orders = orders
         self._device = device
         self._memory = Memory.create()
+        self._memory_map = Memory(self._memory)
         self._alive, self._alive_end = os.pipe()
         self._started = time.time_ns()
         self._where = orders.where
         self._worker = 0
         self._worker_since = 0.0
-        self._failures = 0
-        self._credit = _CREDIT
+        self._failures: int = 0
+        self._credit: float = _CREDIT
         self._info: state.MountInfo | None = None
 
     def start(self) -> state.MountInfo:
@@ -177,7 +178,7 @@ class Keeper:
                 self.end()
                 return False
             lived = time.monotonic() - self._worker_since
-            pause = self._pause(lived)
+            pause = self._pause()
             cause = f"was killed by signal {-self._status}" if self._status < 0 else f"ended with {self._status}"
             system.log(
                 f"the worker {cause} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else "")
@@ -191,19 +192,21 @@ class Keeper:
             if not self._has_ended():
                 return True
 
-    def _pause(self, lived: float) -> float:
-        """Seconds to wait before another worker: none as long as they live, more and more when they do not."""
-        self._credit = min(self._credit + lived * _CREDIT_A_SECOND, _CREDIT)
+    def _pause(self) -> float:
+        """Seconds to wait before another worker: none as long as they serve, more and more when they do not."""
+        since = self._memory_map.ready_since()
+        served = time.monotonic() - since if since > self._worker_since else 0.0
+        self._credit = min(self._credit + served * _CREDIT_A_SECOND, _CREDIT)
         if self._credit >= 1:
             self._credit -= 1
             self._failures = 0
             return 0.0
         self._failures += 1
-        return min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
+        return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE)
 
     def _resend(self) -> None:
         """Make the kernel send again what the dead worker took and did not answer."""
-        agreement = Memory(self._memory).agreement()
+        agreement = self._memory_map.agreement()
         if agreement is None or not agreement.flags & HAS_RESEND:
             return
         try:

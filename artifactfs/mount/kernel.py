@@ -12,6 +12,7 @@ without asking in both, and their listings kept by the kernel until the director
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import threading
@@ -33,6 +34,7 @@ MAX_READ: Final = 1 << 20
 
 THREADS: Final = 4
 _MOST_THREADS: Final = 32
+_FAREWELL: Final = 2.0
 _HELD_UP: Final = 0.05
 """Seconds without an answer from any thread after which another one is started."""
 
@@ -130,7 +132,7 @@ class Kernel:
         self._handlers = self._dispatch()
         agreement = memory.agreement()
         if agreement is not None:
-            self._passing = agreement.passthrough
+            self._follow(agreement)
             self.ready.set()
 
     @property
@@ -143,7 +145,9 @@ class Kernel:
 
         When all of them are held up (a store that takes its time), more are started, so that others are served.
         """
-        threads = [self._start_thread() for _ in range(THREADS)]
+        threads = [self._start_thread()]  # the others only after INIT, which may change the device that is read
+        self.ready.wait()
+        threads += [self._start_thread() for _ in range(THREADS - 1)]
         while not self._gone.is_set():
             self._none_idle.wait()
             self._none_idle.clear()
@@ -153,8 +157,9 @@ class Kernel:
             if not self._idle and self._answered == before and len(threads) < _MOST_THREADS:
                 threads.append(self._start_thread())
                 self._none_idle.set()
-        for thread in threads:
-            thread.join()
+        deadline = time.monotonic() + _FAREWELL
+        for thread in threads:  # one that still waits for the store is left behind
+            thread.join(max(deadline - time.monotonic(), 0))
 
     def _start_thread(self) -> threading.Thread:
         thread = threading.Thread(target=self._serve, args=(Call(),), name="fuse-thread", daemon=True)
@@ -280,13 +285,13 @@ class Kernel:
         if flags & protocol.INIT_EXT and call.end >= end + protocol.INIT_IN_FLAGS2.size:
             flags |= protocol.INIT_IN_FLAGS2.unpack_from(call.data, end)[0] << 32
         agreed = flags & _WANTED
-        self._passing = self._may_pass and bool(flags & protocol.PASSTHROUGH)
-        agreed |= protocol.PASSTHROUGH if self._passing else flags & protocol.NO_OPEN_SUPPORT
-        minor = min(minor, protocol.NEWEST_MINOR)
-        self._memory.agree(Agreement(minor, agreed, self._passing))
+        passing = self._may_pass and bool(flags & protocol.PASSTHROUGH)
+        agreed |= protocol.PASSTHROUGH if passing else flags & protocol.NO_OPEN_SUPPORT
+        agreement = Agreement(min(minor, protocol.NEWEST_MINOR), agreed, passing)
+        self._memory.agree(agreement)
         body = protocol.INIT_OUT.pack(
             protocol.MAJOR,
-            minor,
+            agreement.minor,
             MAX_READ,
             agreed & 0xFFFFFFFF,
             64,
@@ -296,11 +301,27 @@ class Kernel:
             MAX_READ // 4096,
             0,
             agreed >> 32,
-            1 if self._passing else 0,
+            1 if passing else 0,
         )
         self._write([protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(body), 0, call.unique), body])
+        self._follow(agreement)
         self.ready.set()
         return None
+
+    def _follow(self, agreement: Agreement) -> None:
+        """Serve as it was agreed.
+
+        Before Linux 6.9 nothing takes back the requests of a process that died, and their callers would wait for ever,
+        as the keeper has the device open. A clone of the device is closed with its process, and they get an error.
+        """
+        self._passing = agreement.passthrough
+        if not agreement.flags & protocol.HAS_RESEND:
+            try:
+                clone = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+                fcntl.ioctl(clone, protocol.CLONE, protocol.DEVICE_ID.pack(self._device))
+                self._device = clone
+            except OSError as error:
+                self._log(f"the device cannot be cloned, {error.strerror}; if this process dies, its readers hang")
 
     # -- names and attributes
 

@@ -15,6 +15,7 @@ import mmap
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # the keeper makes memory files too, and stays small
 _MAGIC = b"afsmount"
 # magic, minor version, mode, flags, slots that were ever used
 _STATE = struct.Struct("=8sIIQQ")
+_READY = struct.Struct("=d")
+_READY_AT = 64
 _SLOTS_AT = 4096
 # unique of the request that opened it, node, generation, backing id, state
 _SLOT = struct.Struct("=QQIII4x")
@@ -68,6 +71,15 @@ class Memory:
         """Keep what was agreed."""
         mode = _PASSTHROUGH if agreement.passthrough else _CACHED
         _STATE.pack_into(self.map, 0, _MAGIC, agreement.minor, mode, agreement.flags, 0)
+
+    def ready_since(self) -> float:
+        """When the latest worker began to serve, by the monotonic clock; 0 before the first."""
+        since: float = _READY.unpack_from(self.map, _READY_AT)[0]
+        return since
+
+    def note_ready(self) -> None:
+        """Note that a worker begins to serve now."""
+        _READY.pack_into(self.map, _READY_AT, time.monotonic())
 
 
 class Opened(NamedTuple):

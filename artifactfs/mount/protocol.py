@@ -90,6 +90,8 @@ RESENT = 1 << 63
 NOTIFY_RESEND = 7
 
 # ioctls on the device
+CLONE = 0x8004E500  # _IOR(229, 0, uint32_t)
+DEVICE_ID = struct.Struct("=I")
 BACKING_OPEN = 0x4010E501  # _IOW(229, 1, struct fuse_backing_map)
 BACKING_CLOSE = 0x4004E502  # _IOW(229, 2, uint32_t)
 

@@ -63,6 +63,7 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
             system.log(f"worker cannot start; {error}")
         state.report_failure(given.report, error)
         return 1
+    memory.note_ready()
     state.report_ready(given.report, {"where": tree.where, "mode": kernel.mode})
     while serving.is_alive():
         serving.join(_LOG_CHECK_SECONDS)

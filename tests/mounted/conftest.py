@@ -72,7 +72,13 @@ def mounting(tmp_path: Path, state_dir: Path) -> Iterator[Mounting]:
     places: list[Path] = []
 
     def make(
-        store: FakeStore, where: str = "", *, mode: str = "no-open", refresh: float = 0.2, **options: Any
+        store: FakeStore,
+        where: str = "",
+        *,
+        mode: str = "no-open",
+        refresh: float = 0.2,
+        old: bool = False,
+        **options: Any,
     ) -> Mount:
         if mode == "passthrough" and not system.may_pass_through():
             pytest.skip("passthrough needs root outside of any user namespace")
@@ -81,7 +87,7 @@ def mounting(tmp_path: Path, state_dir: Path) -> Iterator[Mounting]:
         places.append(place)
         info = session.mount(
             str(place),
-            [sys.executable, str(SERVING), str(store.root), str(refresh)],
+            [sys.executable, str(SERVING), str(store.root), str(refresh), *(["old"] if old else [])],
             store=str(store.root),
             where=where,
             state_dir=str(state_dir),

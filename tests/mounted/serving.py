@@ -1,23 +1,47 @@
-"""The worker command of the tests' mounts: serves a FakeStore's directory."""
+"""The worker command of the tests' mounts: `serving.py STORE REFRESH [OLD_KERNEL] --handover TEXT`.
+
+OLD_KERNEL is the word `old`: then nothing is agreed with the kernel that Linux 6.8 could not do. While there is a file
+`hang` in the store, whoever opens a blob makes a file `taken` and waits for ever.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "mount"))
 
 from fakestore import FakeStore
 
+from artifactfs.mount import kernel, protocol
 from artifactfs.mount.tree import Tree
 from artifactfs.mount.worker import serve_worker
+from artifactfs.reader import OpenBlob, Reader
+from artifactfs.records import Location
+
+
+class HangingReader(Reader):
+    def __init__(self, store: FakeStore) -> None:
+        super().__init__(store.blobs, store.locate)
+        self._root = store.root
+
+    def open(self, blob: bytes, size: int, hint: Location | None = None, *, blocks: bytes | None = None) -> OpenBlob:
+        if (self._root / "hang").exists():
+            (self._root / "taken").touch()
+            threading.Event().wait()
+        return super().open(blob, size, hint, blocks=blocks)
 
 
 def main() -> int:
-    root, refresh, _, handover = sys.argv[1:]
+    root, refresh, *old, _, handover = sys.argv[1:]
+    if old:
+        kernel._WANTED &= ~protocol.HAS_RESEND
 
     def open_tree(where: str) -> Tree:
-        return Tree.open(FakeStore(root), where, entity="me", project="demo", refresh=float(refresh))
+        store = FakeStore(root)
+        store.reader = HangingReader(store)
+        return Tree.open(store, where, entity="me", project="demo", refresh=float(refresh))
 
     return serve_worker(handover, open_tree)
 

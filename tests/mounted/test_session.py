@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import signal
@@ -181,6 +182,18 @@ def test_a_keeper_told_to_end_unmounts_even_when_busy(mount: Mount, number: sign
             os.close(descriptor)
 
 
+def test_a_store_that_never_answers_does_not_keep_the_processes(mount: Mount) -> None:
+    (mount.store.root / "hang").touch()
+    reading = Reading(mount.path / MNIST / "v0/large.bin")
+    assert until((mount.store.root / "taken").exists)
+    assert os.listdir(mount.path / MNIST / "v0/s")  # others are served
+    os.kill(mount.info.keeper_pid, signal.SIGTERM)
+    reading.wait()
+    assert reading.error is not None
+    assert until(lambda: system.process_start(mount.info.keeper_pid) is None)
+    assert system.process_start(mount.info.worker_pid) is None
+
+
 # -- dying
 
 
@@ -227,19 +240,59 @@ def test_a_worker_is_replaced_and_readers_notice_nothing(mount: Mount) -> None:
     assert mount.log().count("was killed by signal 9") == 6
 
 
+class Reading:
+    """A file that is being read by a thread: its digest, or the error."""
+
+    def __init__(self, path: Path) -> None:
+        self.digest: str | None = None
+        self.error: OSError | None = None
+        self._path = path
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            self.digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        except OSError as error:
+            self.error = error
+
+    def wait(self) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def kill_in_the_middle(mount: Mount, name: str) -> Reading:
+    """Kill the worker when it surely has taken a request for the file and not answered it."""
+    (mount.store.root / "hang").touch()
+    reading = Reading(mount.path / MNIST / "v0" / name)
+    assert until((mount.store.root / "taken").exists)
+    (mount.store.root / "hang").unlink()
+    os.kill(mount.info.worker_pid, signal.SIGKILL)
+    reading.wait()
+    assert until(lambda: mount.now().restarts == 1)
+    return reading
+
+
 def test_a_request_that_died_with_its_worker_is_answered_by_the_next(mount: Mount) -> None:
-    """The worker is stopped, so that a request is surely waiting when it is killed."""
-    worker = mount.info.worker_pid
-    os.kill(worker, signal.SIGSTOP)
-    found: list[str] = []
-    reader = threading.Thread(
-        target=lambda: found.append(hashlib.sha256((mount.path / MNIST / "v0/large.bin").read_bytes()).hexdigest())
-    )
-    reader.start()
-    assert not until(lambda: bool(found), 0.2)
-    os.kill(worker, signal.SIGKILL)
-    reader.join(20)
-    assert found == [hashlib.sha256(FILES["large.bin"]).hexdigest()]
+    for name in ("large.bin", "s/3"):
+        (mount.path / MNIST / "v0" / name).stat()
+    reading = kill_in_the_middle(mount, "large.bin")
+    assert reading.error is None
+    assert reading.digest == hashlib.sha256(FILES["large.bin"]).hexdigest()
+
+
+def test_without_resend_its_reader_does_not_wait_for_ever(store: FakeStore, mounting: Mounting, mode: str) -> None:
+    """It gets an error, or the bytes where the kernel had only been reading ahead; never wrong ones."""
+    store.log(MNIST, FILES)
+    mount = mounting(store, mode=mode, old=True)
+    reading = kill_in_the_middle(mount, "s/3")
+    if reading.error is None:
+        assert mode == "no-open"
+        assert reading.digest == hashlib.sha256(FILES["s/3"]).hexdigest()
+    else:
+        assert reading.error.errno in (errno.ECONNABORTED, errno.EIO)
+    assert (mount.path / MNIST / "v0/s/3").read_bytes() == FILES["s/3"]
+    assert (mount.path / MNIST / "v0/large.bin").read_bytes() == FILES["large.bin"]
 
 
 def test_an_open_file_survives_its_worker(mount: Mount) -> None:
