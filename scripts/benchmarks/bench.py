@@ -53,6 +53,10 @@ class Bench:
         shutil.rmtree(place, ignore_errors=True)
         return place
 
+    def forget(self) -> None:
+        """Lose what artifactfs remembers of files that it hashed before, so that it reads them all."""
+        self.fresh(os.path.join("home", "cache"))
+
     def large_file(self) -> str:
         """A file of `sizes.large` random bytes, in a directory of its own."""
         return self._once("large", lambda place: _write_file(os.path.join(place, "large.bin"), self.sizes.large))

@@ -80,16 +80,20 @@ def _log_in_turns(bench: Bench, source: str, wandb: Callable[[], float]) -> dict
     """A new store, or a new copy, for each turn; what is left of it goes before the next."""
     warm(source)
 
-    def library() -> float:
+    def new_store() -> str:
+        bench.forget()
         store = bench.fresh("store-writing")
         bench.cli(store, "init")
+        return store
+
+    def library() -> float:
+        store = new_store()
         taken = bench.library("log", store, "bench", source)[0]
         shutil.rmtree(store)
         return taken
 
     def shell() -> float:
-        store = bench.fresh("store-writing")
-        bench.cli(store, "init")
+        store = new_store()
         words = (bench.artifactfs, "--store", store, "log", "bench", source, "--type", "dataset")
         taken = timed_command(*words, environment=bench.environment())
         shutil.rmtree(store)
