@@ -5,6 +5,7 @@ A script's own door: configuration and store are found here, once a process, as 
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -13,9 +14,10 @@ from typing import Any
 from . import records
 from .artifact import Artifact, surroundings
 from .config import Config, load
-from .connect import connect
-from .errors import ArtifactStatusError, NotFoundError
+from .connect import connect, is_store
+from .errors import ArtifactStatusError, Error, NotFoundError
 from .runs import Run, find_run
+from .staging import sweep
 from .store import Store
 from .unchanged import memory_of
 
@@ -26,10 +28,11 @@ _current: list[Run] = []
 
 def _store(location: str | None, config: Config) -> Store:
     """The process's store at a location, opened once. A forked child opens its own."""
-    key = (os.getpid(), location if location is not None else config.store)
+    place = config.store if location is None else load(store=location).store
+    key = (os.getpid(), place)
     with _guard:
         if key not in _stores:
-            _stores[key] = connect(location, config=config, create=True)
+            _stores[key] = connect(place, create=True)
         return _stores[key]
 
 
@@ -60,6 +63,8 @@ def init(
         id=id,
         config=config,
     )
+    if not _current:
+        atexit.register(_finish_at_exit, os.getpid())
     _current.append(begun)
     return begun
 
@@ -91,6 +96,15 @@ def finish(exit_code: int | None = None) -> None:
     begun = current_run()
     if begun is not None:
         begun.finish(exit_code)
+
+
+def _finish_at_exit(pid: int) -> None:
+    """A script that ends without finishing its runs finishes them by that; a child that it forked does not."""
+    while os.getpid() == pid and (begun := current_run()) is not None:
+        try:
+            begun.finish()
+        except Error:
+            return  # the store is out of reach, and nobody is left to be told
 
 
 class Api:
@@ -150,15 +164,28 @@ def _log_alone(artifact: Artifact) -> None:
         alone.log_artifact(artifact)
 
 
-def _staging_root() -> str:
-    """Drafts are staged where they will most likely be logged, so that publishing is a rename."""
+def _likely_store() -> Store | None:
+    """The store that a draft made now will most likely be logged to, if there is one yet."""
     begun = current_run()
-    return begun.store.staging_root if begun is not None else _store(None, load()).staging_root
+    if begun is not None:
+        return begun.store
+    settings = load()
+    return _store(None, settings) if is_store(settings.store) else None
 
 
-def _memory() -> str:
-    settings, begun = load(), current_run()
-    return memory_of(settings.cache_dir, begun.store.location if begun is not None else settings.store)
+def _staging_root() -> str:
+    """Drafts are staged in the store that they are for, so that publishing is a rename; else in the cache directory."""
+    store = _likely_store()
+    if store is not None and store.writable:
+        return store.staging_root
+    root = os.path.join(load().cache_dir, "staging")
+    sweep(root)
+    return root
+
+
+def _memory() -> str | None:
+    store = _likely_store()
+    return None if store is None else memory_of(load().cache_dir, store.id)
 
 
 surroundings.log = _log_alone

@@ -39,6 +39,8 @@ _SHOWN_PATHS = 20
 class ArtifactStore(Protocol):
     """What an artifact needs of a store; see store.Store for what each call promises."""
 
+    @property
+    def id(self) -> str: ...
     def manifest_of(self, version: Version) -> Manifest: ...
     def locate(self, digests: Sequence[bytes]) -> Mapping[bytes, Location]: ...
     def open_entry(self, entry: Entry, hint: Location | None = None) -> OpenBlob: ...
@@ -96,9 +98,10 @@ class Artifact:
             staging_root or surroundings.staging_root,
             description=description,
             metadata=metadata,
-            tags=tuple(tags),
-            memory=surroundings.memory(),
+            tags=texts("tag", tags),
+            memory=surroundings.memory,
         )
+        self._added: dict[str, str] = {}
         self._store: ArtifactStore | None = None
         self._membership: Membership | None = None
         self._manifest: Manifest | None = None
@@ -109,6 +112,7 @@ class Artifact:
         """The artifact of a logged version, as a collection shows it."""
         artifact = cls.__new__(cls)
         artifact._draft = None
+        artifact._added = {}
         artifact._manifest = None
         artifact._finalized = True
         artifact._store = store
@@ -139,6 +143,10 @@ class Artifact:
                 f"artifact {self.name!r} is not logged yet; log it with run.log_artifact() or save()"
             )
         return self._membership
+
+    def is_in(self, store_id: str) -> bool:
+        """Whether the store of that id may log or show it: it is the one that it was logged to, or this is a draft."""
+        return self._store is None or self._store.id == store_id
 
     @property
     def state(self) -> State:
@@ -269,7 +277,7 @@ class Artifact:
 
     @aliases.setter
     def aliases(self, value: Iterable[str]) -> None:
-        wanted, present = set(value), set(self.membership.aliases)
+        wanted, present = set(texts("alias", value)), set(self.membership.aliases)
         self._membership = self._logged_store.set_aliases(
             self.membership, sorted(wanted - present), sorted(present - wanted)
         )
@@ -323,11 +331,14 @@ class Artifact:
 
     def get_added_local_path_name(self, local_path: str) -> str | None:
         """The entry path that a local file was added under, or None."""
-        return self.draft.added.get(os.path.abspath(local_path))
+        added = self._added if self._draft is None else self._draft.added
+        given = os.fspath(local_path)
+        return added.get(os.path.join(os.getcwd(), given))
 
     def become(self, store: ArtifactStore, membership: Membership) -> None:
         """Turn from the draft into the version that a store made of it. Called by who logged it."""
         if self._draft is not None:
+            self._added = self._draft.added
             self._draft.close()
         self._draft, self._manifest = None, None
         self._store, self._membership, self._finalized = store, membership, True
@@ -420,7 +431,7 @@ class Artifact:
             target.entity or self.entity,
             target.project or self.project,
             target.collection,
-            tuple(aliases or ()),
+            texts("alias", aliases),
         )
         return Artifact.of(self._logged_store, membership)
 
@@ -457,6 +468,15 @@ class Artifact:
         if self._finalized:
             raise ArtifactFinalizedError(f"artifact {self.name!r} is finalized; nothing can be added or removed")
         return draft
+
+
+def texts(kind: str, values: Iterable[str] | None) -> tuple[str, ...]:
+    """Aliases or tags as a tuple; one string is one of them. Raises TypeError for what is no text."""
+    given = (values,) if isinstance(values, str) else tuple(values or ())
+    for value in given:
+        if not isinstance(value, str):
+            raise TypeError(f"{kind} must be a string, not {type(value).__name__}")
+    return given
 
 
 def iso_time(nanoseconds: int) -> str:

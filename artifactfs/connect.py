@@ -52,6 +52,11 @@ def connect(location: str | None = None, *, config: Config | None = None, create
         return _open(root, config)
 
 
+def is_store(location: str) -> bool:
+    """Whether there is an embedded store at a location. Its state is not looked at."""
+    return not is_url(location) and os.path.lexists(os.path.join(location, MARKER))
+
+
 def create_store(location: str) -> bool:
     """Make an embedded store in a directory; whether there was none before.
 

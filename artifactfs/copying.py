@@ -37,6 +37,10 @@ class Hashed(NamedTuple):
     shown: bytes
 
 
+class ReadFailed(OSError):
+    """The source could not be read; any other OSError of a copy is the target's."""
+
+
 class _Digests:
     """The hashers that one pass feeds."""
 
@@ -83,7 +87,7 @@ def copy_and_hash(
     """Copy up to `size` bytes from descriptor `source` at `offset` to the end of `target`, hashing what was copied.
 
     With no target the bytes are only hashed. One byte past `size` is looked for too, so that a result whose size is
-    not `size` tells that the source is not what it was. OSErrors of the descriptors pass through.
+    not `size` tells that the source is not what it was. Raises ReadFailed for the source, OSError for the target.
     """
     digests = _Digests(size, algorithm, blocks)
     if size <= 2 * CHUNK:
@@ -134,7 +138,10 @@ def _pump(
     flushed = 0
     while done <= size:
         buffer = take()
-        count = os.preadv(source, [memoryview(buffer)[: size + 1 - done]], offset + done)
+        try:
+            count = os.preadv(source, [memoryview(buffer)[: size + 1 - done]], offset + done)
+        except OSError as error:
+            raise ReadFailed(error.errno, error.strerror) from None
         if count == 0:
             return
         view = memoryview(buffer)[:count]

@@ -20,7 +20,7 @@ from .metadata import checked_metadata
 from .names import check_name, normalise_entry_path, shown
 from .nogc import nogc
 from .records import INHERIT_TTL
-from .sources import SourceFile, Symlinks, open_source, source_status, walk
+from .sources import SourceFile, Symlinks, open_source, source_error, source_status, walk
 from .staging import Staging, check_unchanged
 from .unchanged import Unchanged
 
@@ -44,8 +44,8 @@ class Draft:
     """What a store makes a version of: a name, a type, a manifest, and the bytes behind it.
 
     `originals` maps blobs that were added but not copied (as immutable, or known to be unchanged) to the files that
-    hold them. `staging_root` tells where a staging directory may be made, `memory` is the directory that keeps what
-    files hashed to (see unchanged.py), None for none. Names and metadata are checked here: InvalidNameError,
+    hold them. `staging_root` tells where a staging directory may be made, `memory` tells which directory keeps
+    what files hashed to (see unchanged.py), None for none. Names and metadata are checked here: InvalidNameError,
     InvalidMetadataError, TypeError.
     """
 
@@ -59,7 +59,7 @@ class Draft:
         description: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         tags: tuple[str, ...] = (),
-        memory: str | None = None,
+        memory: Callable[[], str | None] | None = None,
     ) -> None:
         self.name = check_name("artifact", name)
         self.type = check_name("type", type)
@@ -70,7 +70,7 @@ class Draft:
         self.metadata = checked_metadata(metadata)
         self.tags = tags
         self.ttl: int | None = INHERIT_TTL
-        self.originals: dict[bytes, str] = {}
+        self.originals: dict[bytes, list[str]] = {}
         self.added: dict[str, str] = {}
         self._staging_root = staging_root
         self._memory = memory
@@ -121,9 +121,9 @@ class Draft:
         check_policy(policy)
         given = os.fsdecode(os.fspath(local_path))
         path = normalise_entry_path(os.path.basename(given) if name is None else name)
-        local_path = os.path.abspath(given)
-        unchanged = self._unchanged(local_path, skip_cache)
-        taken = self._take(SourceFile("", given, None, symlinks == "follow"), local_path, policy, unchanged, progress)
+        unchanged = self._unchanged(given, skip_cache)
+        found = SourceFile("", given, None, symlinks == "follow")
+        taken = self._take(found, os.path.join(os.getcwd(), given), policy, unchanged, progress)
         if is_tmp:
             folder, slash, base = path.rpartition("/")
             _, dot, suffixes = base.partition(".")
@@ -148,21 +148,27 @@ class Draft:
         with `merge` it is replaced. Links: "follow", "skip", or "error". Raises as `add_file`.
         """
         check_policy(policy)
-        root = os.path.abspath(os.fsdecode(os.fspath(local_path)))
+        root = os.fsdecode(os.fspath(local_path))
         prefix = normalise_entry_path(name) + "/" if name else ""
         if not os.path.isdir(root):
             os.close(open_source(root, follow=True)[0])  # says what is wrong, unless it is a file
             raise SourceError(f"{shown(root)} is not a directory; add it with add_file")
-        before, manifest, added, originals = self.manifest, self.manifest.copy(), dict(self.added), self.originals
-        self.manifest, self.originals = manifest, dict(originals)
+        self._check_apart(root)
+        before = (self.manifest, self.originals, self.added)
+        self.manifest, self.added = self.manifest.copy(), dict(self.added)
+        self.originals = {blob: list(paths) for blob, paths in self.originals.items()}
         unchanged = self._unchanged(root, skip_cache)
+        # Not abspath: that would take `link/..` as text, and mean another directory than the one that is walked.
+        shown_root = os.path.join(os.getcwd(), root).rstrip("/")
         try:
             for found in walk(root, symlinks):
-                taken = self._take(found, f"{root}/{found.path}", policy, unchanged, progress)
+                taken = self._take(found, f"{shown_root}/{found.path}", policy, unchanged, progress)
                 path = normalise_entry_path(prefix + found.path) if prefix else found.path
                 self._put(path, taken, skip_cache=skip_cache, overwrite=merge)
         except BaseException:
-            self.manifest, self.originals, self.added = before, originals, added
+            self.manifest, self.originals, self.added = before
+            if unchanged is not None:
+                self._learned.remove(unchanged)
             raise
 
     @contextlib.contextmanager
@@ -200,9 +206,10 @@ class Draft:
             raise PathNotFoundError(f"no file or directory {shown(given)} in the artifact")
 
     def _unchanged(self, root: str, skip_cache: bool) -> Unchanged | None:
-        if self._memory is None or skip_cache:
+        memory = None if self._memory is None or skip_cache else self._memory()
+        if memory is None:
             return None
-        unchanged = Unchanged(self._memory, root, self.manifest.algorithm)
+        unchanged = Unchanged(memory, os.path.realpath(root), self.manifest.algorithm)
         self._learned.append(unchanged)
         return unchanged
 
@@ -242,7 +249,10 @@ class Draft:
         if policy == "mutable":
             hashed = self.staging().take_file(source, before, path, algorithm, on_bytes)
         else:
-            hashed = copy_and_hash(source, None, before.st_size, algorithm, on_bytes=on_bytes)
+            try:
+                hashed = copy_and_hash(source, None, before.st_size, algorithm, on_bytes=on_bytes)
+            except OSError as error:
+                raise source_error(error, path) from None
             check_unchanged(before, source, hashed.size, path)
             if hashed.block_list is not None:
                 self.staging().take_bytes(hashed.block_list)
@@ -253,9 +263,15 @@ class Draft:
 
     def _point_at(self, local_path: str, blob: bytes, blocks: bytes | None) -> None:
         """Note where bytes that were not copied can be had when the draft is logged."""
-        self.originals.setdefault(blob, local_path)
+        self.originals.setdefault(blob, []).append(local_path)
         if blocks is not None:
-            self.originals.setdefault(blocks, local_path)
+            self.originals.setdefault(blocks, []).append(local_path)
+
+    def _check_apart(self, root: str) -> None:
+        """Raise SourceError when the directory holds the place where it would be copied to."""
+        target = os.path.realpath(self._staging.directory if self._staging is not None else self._staging_root())
+        if os.path.commonpath([target, os.path.realpath(root)]) == os.path.realpath(root):
+            raise SourceError(f"{shown(root)} holds the store itself, at {target}; log what is beside it, or move one")
 
     def _put(self, path: str, taken: _Taken, *, skip_cache: bool, overwrite: bool) -> Entry:
         """Enter what was taken into the manifest."""

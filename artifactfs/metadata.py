@@ -43,6 +43,8 @@ def _plain(value: Any, where: str, depth: int, counted: list[int]) -> Any:
         if not math.isfinite(value):
             raise InvalidMetadataError(f"{where} is {value}, which JSON does not have; use null or a string")
         return float(value)
+    if isinstance(value, type):
+        raise InvalidMetadataError(f"{where} is the class {value.__name__}, which JSON does not have; write its name")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, Mapping):
@@ -67,4 +69,4 @@ def _text(value: str, where: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise InvalidMetadataError(f"{where} is not valid Unicode text") from None
-    return str(value)
+    return str.__str__(value)

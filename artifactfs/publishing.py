@@ -10,6 +10,7 @@ directory for the next sweep. What is pinned cannot be collected meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import uuid
@@ -24,14 +25,14 @@ from .blobs.packs import PackWriter, SealedPack
 from .blobs.protocol import Blobs, blob_object
 from .catalog.protocol import Catalog
 from .draft import Draft
-from .errors import MissingBlobError, SourceChangedError, UnavailableError
+from .errors import MissingBlobError, NotAllowedError, SourceChangedError, SourceError, UnavailableError
 from .names import shown
 from .nogc import nogc
 from .records import Commit, Location, LogSession, Membership, PackRecord, PinAnswer, StoredBlob
 from .sources import open_source
 from .staging import Staging
 
-LEASE = 1800 * 10**9
+LEASE = 6 * 3600 * 10**9
 """Nanoseconds that a log session is believed alive without a sign of life, where its process cannot be seen."""
 
 _MANIFEST_LEVEL = 3
@@ -61,6 +62,7 @@ class Publisher:
         self._location = location
         self._staging_root = staging_root
         self._clock = clock
+        self._renewed = 0
 
     @nogc
     def publish(self, order: Order) -> tuple[Membership, bool]:
@@ -79,8 +81,9 @@ class Publisher:
             raise
 
     def _begin_session(self) -> LogSession:
-        session = LogSession(uuid.uuid4().hex, socket.gethostname(), boot_id(), os.getpid(), self._clock() + LEASE)
+        session = LogSession(uuid.uuid4().hex, host_id(), boot_id(), os.getpid(), self._clock() + LEASE)
         self._catalog.begin_session(session)
+        self._renewed = self._clock()
         return session
 
     def _end_session(self, session: LogSession) -> None:
@@ -99,11 +102,10 @@ class Publisher:
         needed[manifest.blob] = len(packed)
         area.seal()
         pins = self._catalog.pin(session.id, needed)
-        self._stage_missing(draft, area, pins)
+        self._stage_missing(draft, area, pins, session)
         stored, packs = self._move(area, pins)
         self._blobs.sync()
-        if self._clock() > session.lease_until - LEASE // 2:
-            self._catalog.renew_session(session.id, self._clock() + LEASE)
+        self._keep_alive(session)
         return Commit(
             log_id=order.log_id,
             session_id=session.id,
@@ -127,24 +129,41 @@ class Publisher:
             tags=tuple(draft.tags),
         )
 
-    def _stage_missing(self, draft: Draft, area: Staging, pins: PinAnswer) -> None:
+    def _stage_missing(self, draft: Draft, area: Staging, pins: PinAnswer, session: LogSession) -> None:
         """Stage what is needed and lies neither in the store nor in staging: files that were added but not copied."""
         missing = [blob for blob in pins.upload if blob not in area]
         for blob in missing:
             if blob in area:
                 continue  # it came with a file that was staged for another
-            path = draft.originals.get(blob)
-            if path is None:
+            paths = draft.originals.get(blob)
+            if not paths:
                 raise MissingBlobError(f"the draft needs the blob {blob.hex()}, which is not in {self._location}")
-            source, status = open_source(path, follow=True)
-            try:
-                area.take_file(source, status, path, draft.manifest.algorithm)
-            finally:
-                os.close(source)
-            if blob not in area:
-                raise SourceChangedError(f"{shown(path)} changed since it was added; add it again")
+            self._stage_original(blob, paths, draft, area)
+            self._keep_alive(session)
         if missing:
             area.seal()
+
+    def _stage_original(self, blob: bytes, paths: list[str], draft: Draft, area: Staging) -> None:
+        """Stage a blob from the first of the files that held it which still does."""
+        refusal: SourceError | NotAllowedError | None = None
+        for path in paths:
+            try:
+                source, status = open_source(path, follow=True)
+                try:
+                    area.take_file(source, status, path, draft.manifest.algorithm)
+                finally:
+                    os.close(source)
+            except (SourceError, NotAllowedError) as error:
+                refusal = error
+            if blob in area:
+                return
+        raise refusal or SourceChangedError(f"{shown(paths[0])} changed since it was added; add it again")
+
+    def _keep_alive(self, session: LogSession) -> None:
+        """Renew the lease of a log that takes long, for those who cannot see this process."""
+        if self._clock() > self._renewed + LEASE // 4:
+            self._renewed = self._clock()
+            self._catalog.renew_session(session.id, self._renewed + LEASE)
 
     def _move(self, area: Staging, pins: PinAnswer) -> tuple[list[StoredBlob], list[PackRecord]]:
         """Make objects of the staged packs and files that are to be uploaded."""
@@ -155,7 +174,9 @@ class Publisher:
             wanted = pins.upload.keys() & pack.blobs.keys()
             if not wanted:
                 continue
-            chosen = _repacked(pack, wanted) if _mostly_unwanted(pack, wanted) else pack
+            # Bytes that the draft gave up must not go in, and few new ones not among many old.
+            given_up = pack.blobs.keys() - pins.upload.keys() - pins.reused
+            chosen = _repacked(pack, wanted) if given_up or _mostly_unwanted(pack, wanted) else pack
             name = _pack_name(chosen.name, max(pins.upload[blob] for blob in wanted))
             moves.append((name, chosen.path))
             packs.append(PackRecord(name, chosen.size, len(chosen.blobs)))
@@ -170,21 +191,49 @@ class Publisher:
                 stored.append(StoredBlob(blob, file.size, generation, Location(name, 0, file.size)))
         if len(moves) > 2:
             with ThreadPoolExecutor(_PUBLISHERS, "artifactfs-publish") as pool:
-                list(pool.map(lambda move: self._blobs.publish(*move), moves))
+                list(pool.map(self._publish, moves))
         else:
             for move in moves:
-                self._blobs.publish(*move)
+                self._publish(move)
         return stored, packs
+
+    def _publish(self, move: tuple[str, str]) -> None:
+        """Make an object of a staged file. Publishing consumes what it is given, so it is given another link to it: a
+        log that fails can be tried again with the same draft."""
+        name, path = move
+        given = f"{path}.{uuid.uuid4().hex}.new"
+        try:
+            os.link(path, given)
+        except OSError:  # a file system without hard links
+            given = path
+        try:
+            self._blobs.publish(name, given)
+        except BaseException:
+            if given != path:
+                with contextlib.suppress(OSError):
+                    os.unlink(given)
+            raise
 
     def _sweep(self) -> None:
         """Take away what dead loggers left: their staging directories and their sessions."""
         staging_areas.sweep(self._staging_root)
-        host, boot, now = socket.gethostname(), boot_id(), self._clock()
+        host, boot, now = host_id(), boot_id(), self._clock()
         for session in self._catalog.sessions():
-            here = session.host == host
-            gone = here and (session.boot_id != boot or not _is_alive(session.pid))
-            if gone or session.lease_until < now:
+            if session.host == host:
+                gone = session.boot_id != boot or not _is_alive(session.pid)
+            else:
+                gone = session.lease_until < now
+            if gone:
                 self._catalog.end_session(session.id)
+
+
+def host_id() -> str:
+    """What tells whether a process id means the same to two processes: the host, and the pid namespace on it."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()} {namespace}".strip()
 
 
 def boot_id() -> str:
@@ -218,7 +267,7 @@ def _mostly_unwanted(pack: SealedPack, wanted: Iterable[bytes]) -> bool:
 
 def _repacked(pack: SealedPack, wanted: Iterable[bytes]) -> SealedPack:
     """A pack with only the wanted blobs of another, beside it."""
-    writer = PackWriter(pack.path + ".new")
+    writer = PackWriter(f"{pack.path}.{uuid.uuid4().hex}.new")
     descriptor = os.open(pack.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for offset, length, blob in sorted((*pack.blobs[blob], blob) for blob in wanted):

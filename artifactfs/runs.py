@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from . import records
-from .artifact import Artifact
-from .errors import ArtifactStatusError, InvalidNameError, NotFoundError, TypeConflictError
+from .artifact import Artifact, texts
+from .errors import ArtifactStatusError, ConflictError, InvalidNameError, NotFoundError, TypeConflictError
 from .metadata import checked_metadata
 from .names import check_name, parse_version_name, shown
 from .store import Store
@@ -111,9 +111,10 @@ class Run:
         same `log_id` again gives the version that it made. Raises what Store.log raises.
         """
         self._check_running()
+        self._check_store(artifact)
         if not isinstance(artifact, Artifact):
             raise TypeError(f"log_artifact takes an Artifact, not {type(artifact).__name__}")
-        wanted = checked_aliases(aliases)
+        wanted = texts("alias", aliases)
         if not artifact.is_draft():
             membership = self.store.log_again(artifact.membership, wanted, self.id)
         else:
@@ -144,6 +145,7 @@ class Run:
             artifact = Artifact.of(self.store, membership)
         elif not isinstance(artifact, Artifact):
             raise TypeError(f"use_artifact takes a name or an Artifact, not {artifact.__class__.__name__}")
+        self._check_store(artifact)
         if type is not None and artifact.type != type:
             raise TypeConflictError(f"{artifact.name} has the type {artifact.type!r}, not {type!r}")
         if artifact.is_draft():
@@ -160,6 +162,7 @@ class Run:
         target = parse_version_name(target_path)
         if target.version is not None:
             raise InvalidNameError(f"{shown(target_path)} names a version; link to a portfolio, aliases apart")
+        self._check_store(artifact)
         if artifact.is_draft():
             self.log_artifact(artifact)
         where = target.within(self.entity, self.project)
@@ -168,7 +171,7 @@ class Run:
             where.entity or self.entity,
             where.project or self.project,
             where.collection,
-            checked_aliases(aliases),
+            texts("alias", aliases),
         )
         return Artifact.of(self.store, membership)
 
@@ -183,24 +186,20 @@ class Run:
     def finish(self, exit_code: int | None = None) -> None:
         """End the run: finished, or failed with an exit code other than 0. Again is harmless."""
         if self._state == "running":
-            self._state = "failed" if exit_code else "finished"
-            self.store.finish_run(self.id, self._state)
+            state = "failed" if exit_code else "finished"
+            self.store.finish_run(self.id, state)
+            self._state = state
 
     def _artifact(self, version: records.Version) -> Artifact:
         return Artifact.of(self.store, self.store.catalog.memberships_of(version.id)[0])
 
+    def _check_store(self, artifact: object) -> None:
+        if isinstance(artifact, Artifact) and not artifact.is_in(self.store.id):
+            raise ConflictError(f"{artifact.qualified_name} is in another store; download it and log it here")
+
     def _check_running(self) -> None:
         if self._state != "running":
             raise ArtifactStatusError(f"run {self.path} is {self._state}; begin another with artifactfs.init()")
-
-
-def checked_aliases(aliases: Iterable[str] | None) -> tuple[str, ...]:
-    """Aliases as a tuple; one string is one alias. Raises TypeError for what is no text."""
-    wanted = (aliases,) if isinstance(aliases, str) else tuple(aliases or ())
-    for alias in wanted:
-        if not isinstance(alias, str):
-            raise TypeError(f"an alias is a string, not {type(alias).__name__}")
-    return wanted
 
 
 def find_run(store: Store, path: str, entity: str, project: str) -> records.Run:

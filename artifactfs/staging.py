@@ -12,15 +12,16 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from .blobs.durable import storage_error, write_all
+from .blobs.durable import fsync_directory, storage_error, write_all
 from .blobs.packs import PACK_LIMIT, SMALL, PackWriter, SealedPack, reopen_pack
-from .copying import CHUNK, Hashed, OnBytes, copy_and_hash, hash_bytes
+from .copying import CHUNK, Hashed, OnBytes, ReadFailed, copy_and_hash, hash_bytes
 from .digest import DigestAlgorithm
 from .errors import DamageError, SourceChangedError, UnavailableError
 from .names import shown
+from .sources import source_error
 
 _LOCK_SUFFIX = ".lock"
 
@@ -52,7 +53,6 @@ class Staging:
         self._count = 0
         self._guard = threading.RLock()
         try:
-            os.makedirs(root, mode=0o700, exist_ok=True)
             self._lock = _locked(self.directory + _LOCK_SUFFIX, wait=not self._keeps)
             os.makedirs(self.directory, mode=0o700, exist_ok=self._keeps)
         except BlockingIOError:
@@ -107,9 +107,12 @@ class Staging:
         Raises SourceChangedError when it changes meanwhile: when it is no longer as `before`, its status on opening.
         """
         if before.st_size < SMALL:
-            data = os.read(source, SMALL + 1)
-            if len(data) != before.st_size and len(data) < SMALL:
-                data += os.read(source, SMALL)
+            try:
+                data = os.read(source, SMALL + 1)
+                if len(data) != before.st_size and len(data) < SMALL:
+                    data += os.read(source, SMALL)
+            except OSError as error:
+                raise source_error(error, path) from None
             hashed = hash_bytes(data, algorithm)
             check_unchanged(before, source, len(data), path)
             self.hold(hashed.blob, data)
@@ -146,6 +149,37 @@ class Staging:
                     raise storage_error(error, self.directory) from None
             self._writer = None
 
+    def sync(self) -> None:
+        """Make all that is staged durable: bytes and names. Raises NoSpaceError, StoreError."""
+        self.seal()
+        with self._guard:
+            try:
+                for path in [*(pack.path for pack in self.packs), *(file.path for file in self.files.values())]:
+                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    try:
+                        os.fsync(descriptor)
+                    finally:
+                        os.close(descriptor)
+                fsync_directory(self.directory)
+            except OSError as error:
+                raise storage_error(error, self.directory) from None
+
+    def keep_only(self, sizes: Mapping[bytes, int]) -> None:
+        """Of what an earlier process staged, drop what is not among these blobs or has not its size (-1: any)."""
+        with self._guard:
+            for blob, file in list(self.files.items()):
+                if sizes.get(blob) not in (file.size, -1):
+                    self._drop_file(blob)
+            self._drop_packs(lambda pack: sizes.keys().isdisjoint(pack.blobs))
+
+    def drop_damaged(self) -> None:
+        """Read all that an earlier process staged, and drop what is not what it was. Raises UnavailableError, ..."""
+        with self._guard:
+            for blob, file in list(self.files.items()):
+                if not _is_whole(file, blob):
+                    self._drop_file(blob)
+            self._drop_packs(_is_damaged)
+
     def close(self) -> None:
         """Remove the directory with all that is in it. Harmless when called again."""
         with self._guard:
@@ -169,20 +203,36 @@ class Staging:
         _unlink_quietly(self.directory + _LOCK_SUFFIX)
 
     def _find_again(self) -> None:
-        """Take up what an earlier process staged here; what it did not finish is removed."""
+        """Take up what an earlier process staged here; what it did not finish is removed.
+
+        No blob is read: what is not known to be durable is for `keep_only` and `drop_damaged` to find.
+        """
         for entry in os.scandir(self.directory):
             stem, _, kind = entry.name.partition(".")
             if kind == "blob" and len(stem) == 64:
                 self.files[bytes.fromhex(stem)] = StagedFile(entry.path, entry.stat().st_size)
             elif kind == "pack":
                 try:
-                    self.packs.append(reopen_pack(entry.path))
+                    self.packs.append(reopen_pack(entry.path, index_only=True))
                 except DamageError:
                     _unlink_quietly(entry.path)
             elif kind in ("blob", "new"):
                 _unlink_quietly(entry.path)
         self._packed = {blob for pack in self.packs for blob in pack.blobs}
         self._count = max((int(os.path.basename(pack.path)[:8]) for pack in self.packs), default=0)
+
+    def _drop_file(self, blob: bytes) -> None:
+        _unlink_quietly(self.files.pop(blob).path)
+
+    def _drop_packs(self, is_unwanted: Callable[[SealedPack], bool]) -> None:
+        kept = []
+        for pack in self.packs:
+            if is_unwanted(pack):
+                _unlink_quietly(pack.path)
+            else:
+                kept.append(pack)
+        self.packs = kept
+        self._packed = {blob for pack in kept for blob in pack.blobs}
 
     def _settle(self, path: str, blob: bytes, size: int) -> None:
         """Give a staged file the name of what it holds, so that it can be found again."""
@@ -213,6 +263,9 @@ class Staging:
                 source, target, size, algorithm, on_bytes=on_bytes
             )
             check_unchanged(before, source, hashed.size, path)
+        except ReadFailed as error:
+            _unlink_quietly(target_path)
+            raise source_error(error, path) from None
         except OSError as error:
             _unlink_quietly(target_path)
             raise storage_error(error, self.directory) from None
@@ -288,10 +341,38 @@ def _entries(root: str) -> Iterator[str]:
     yield from names
 
 
+def _is_whole(file: StagedFile, blob: bytes) -> bool:
+    try:
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return copy_and_hash(descriptor, None, file.size, blocks=False).blob == blob
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return False
+        raise storage_error(error, file.path) from None
+
+
+def _is_damaged(pack: SealedPack) -> bool:
+    try:
+        reopen_pack(pack.path)
+    except DamageError:
+        return True
+    return False
+
+
 def _locked(path: str, wait: bool) -> int:
-    """Make a lock file and hold it. A sweeper may take the file away in between; then it is made anew."""
+    """Make a lock file, with its directory, and hold it. Others may take either away in between; then it is made anew."""
+    root = os.path.dirname(path)
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.makedirs(root, mode=0o700, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except (FileNotFoundError, FileExistsError):
+            if os.path.lexists(root) and not os.path.isdir(root):
+                raise
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(lock), os.stat(path)):

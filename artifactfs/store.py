@@ -6,6 +6,7 @@ is made step by step is publishing.py; SQL, files and buckets are the catalog's 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from .digest import DigestAlgorithm, blob_digest
 from .draft import Draft, Progress
 from .errors import (
     DamageError,
+    Error,
     MissingBlobError,
     NotAllowedError,
     NotFoundError,
@@ -33,12 +35,15 @@ from .errors import (
     UnavailableError,
 )
 from .manifest import Entry, Manifest
+from .metadata import checked_metadata
 from .names import LATEST, VersionName, check_alias, check_name, parse_version_name, shown, version_number
 from .publishing import Order, Publisher
 from .reader import OpenBlob, Reader
 from .records import Change, Collection, Location, Membership, Run, Version
 from .staging import Staging
 from .treeindex import TreeIndex, build
+
+_log = logging.getLogger(__name__)
 
 _MANIFEST_LIMIT = 4 << 30
 _OPEN_TREES = 64
@@ -68,6 +73,11 @@ class Store:
         self._publisher = Publisher(catalog, blobs, location, staging_root, clock)
         self._trees: OrderedDict[bytes, TreeIndex] = OrderedDict()
         self._trees_guard = threading.Lock()
+
+    @property
+    def id(self) -> str:
+        """The store's uuid, hex."""
+        return self.catalog.store_id()
 
     def close(self) -> None:
         """Release connections and mappings."""
@@ -242,6 +252,7 @@ class Store:
         check_name("entity", entity)
         check_name("project", project)
         aliases = tuple(dict.fromkeys(check_alias(alias) for alias in aliases if alias != LATEST))
+        draft.metadata = checked_metadata(draft.metadata)  # it may have been filled in place
         digest = draft.manifest.digest()
         known = self._unchanged(draft, digest, entity, project, log_id)
         if known is not None:
@@ -362,13 +373,20 @@ class Store:
     # -- the journal
 
     def _write_journal(self) -> None:
-        """Lay every change that is not known to be there beside the blobs, those of crashed writers too."""
-        changes = self.catalog.unjournaled()
-        for change in changes:
-            self.blobs.put(journal_object(change.id), journal_record(self.catalog.store_id(), change))
-        if changes:
-            self.blobs.sync()
-            self.catalog.journaled(changes[-1].id)
+        """Lay every change that is not known to be there beside the blobs, those of crashed writers too.
+
+        The change is committed already: a journal that cannot be written now is no failure of it. The next change
+        makes it up.
+        """
+        try:
+            changes = self.catalog.unjournaled()
+            for change in changes:
+                self.blobs.put(journal_object(change.id), journal_record(self.catalog.store_id(), change))
+            if changes:
+                self.blobs.sync()
+                self.catalog.journaled(changes[-1].id)
+        except Error as error:
+            _log.warning("the journal of %s waits for the next change; %s", self.location, error)
 
     def _check_writable(self) -> None:
         if not self.writable:

@@ -5,8 +5,10 @@ that logging an unchanged tree again reads no bytes. It is a memory, not a truth
 a read, and blobs that it names are still looked up in the store. It is kept for each store, and written when that has
 the bytes.
 
-A file counts as unchanged when its size, inode, modification and change times are the ones remembered. A file that was
-touched within `_RACY` before it was hashed is not remembered, as it could change again within one tick of the clock.
+A file counts as unchanged when its size, device, inode, modification and change times are the ones remembered. That is
+believed only where the kernel keeps those times itself (`_HONEST`), and only of files that had been left alone for
+`_RACY` when they were hashed: within one tick of the clock a second change leaves no trace, and a page that a program
+maps and writes to leaves none until the kernel has cleaned it, half a minute later.
 """
 
 from __future__ import annotations
@@ -23,9 +25,13 @@ import xxhash
 from .copying import Hashed
 from .digest import DigestAlgorithm
 
-_FORMAT = 1
-_RACY = 50_000_000
-"""Nanoseconds: several ticks of the clock that stamps files."""
+_FORMAT = 2
+_RACY = 60 * 10**9
+"""Nanoseconds: twice what Linux waits before it writes dirty pages back."""
+
+_HONEST = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "xfs", "zfs"})
+"""Not among them: tmpfs, where writes through a mapping move no time; images and network file systems, whose times are
+another clock's."""
 
 _WORTH_BYTES = 8 << 20
 _WORTH_FILES = 1000
@@ -33,13 +39,13 @@ _CHECKSUM = 16
 
 
 _Row = Sequence[Any]
-"""Size, modification time, change time, inode; hex of the blob's digest, of the one shown, of the block list's or None.
-A plain sequence, as JSON gives it: there may be millions."""
+"""Size, device, modification time, change time, inode; hex of the blob's digest, of the one shown, and of the block
+list's or None. A plain sequence, as JSON gives it: there may be millions."""
 
 
-def memory_of(cache_dir: str, store: str) -> str:
-    """Where to remember, in a cache directory, what was logged to the store at that location."""
-    return os.path.join(cache_dir, "unchanged", xxhash.xxh3_64_hexdigest(store.encode("utf-8", "surrogatepass")))
+def memory_of(cache_dir: str, store_id: str) -> str:
+    """Where to remember, in a cache directory, what was logged to the store of that id."""
+    return os.path.join(cache_dir, "unchanged", store_id)
 
 
 class Unchanged:
@@ -53,6 +59,12 @@ class Unchanged:
         self._bytes = 0
         self._news = False
         self._began = time.time_ns()
+        self._devices: dict[int, bool] = {}
+
+    def _is_honest(self, device: int) -> bool:
+        if device not in self._devices:
+            self._devices[device] = _file_system(device) in _HONEST
+        return self._devices[device]
 
     def knows(self, path: str) -> bool:
         """Whether anything is remembered of the file at `path`."""
@@ -63,9 +75,10 @@ class Unchanged:
         row = self._rows.get(path)
         if row is None:
             return None
-        size, modified, changed, inode, blob, digest, _ = row
+        size, device, modified, changed, inode, blob, digest, _ = row
         if (
             size != status.st_size
+            or device != status.st_dev
             or modified != status.st_mtime_ns
             or changed != status.st_ctime_ns
             or inode != status.st_ino
@@ -78,17 +91,18 @@ class Unchanged:
 
     def blocks(self, path: str) -> bytes | None:
         """The digest of the block list of a file that was found."""
-        blocks = self._fresh[path][6]
+        blocks = self._fresh[path][7]
         return None if blocks is None else bytes.fromhex(blocks)
 
     def learn(self, path: str, status: os.stat_result, hashed: Hashed, blocks: bytes | None) -> None:
         """Remember what the file at `path` hashed to; `status` was taken before it was read."""
         self._news = True
-        if max(status.st_mtime_ns, status.st_ctime_ns) > self._began - _RACY or hashed.size != status.st_size:
+        if max(status.st_mtime_ns, status.st_ctime_ns) > self._began - _RACY or not self._is_honest(status.st_dev):
             return
         self._bytes += hashed.size
         self._fresh[path] = (
             status.st_size,
+            status.st_dev,
             status.st_mtime_ns,
             status.st_ctime_ns,
             status.st_ino,
@@ -112,6 +126,20 @@ class Unchanged:
             os.rename(temporary, self._path)
         except OSError:
             pass
+
+
+def _file_system(device: int) -> str | None:
+    """The type of the file system on a device, as the kernel names it."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                fields, _, rest = line.partition(" - ")
+                if fields.split()[2] == wanted:
+                    return rest.split()[0]
+    except (OSError, IndexError):
+        pass
+    return None
 
 
 def _private(path: str, flags: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -387,3 +388,62 @@ def test_aliases_are_a_difference(run: Run, tree: Path) -> None:
     assert run.use_artifact("data:v0").aliases == ["b", "c", "latest"]
     with pytest.raises(InvalidNameError):
         artifact.aliases = ["v1"]
+
+
+def test_one_string_is_one_alias_and_one_tag(run: Run, tree: Path) -> None:
+    artifact = draft(tags="solo")
+    artifact.add_file(tree / "a.txt")
+    run.log_artifact(artifact)
+    artifact.aliases = "prod"  # type: ignore[assignment]
+    assert artifact.aliases == ["prod"] and artifact.tags == ["solo"]
+    assert artifact.link("shelf", "best").aliases == ["best", "latest"]
+    with pytest.raises(TypeError):
+        draft(tags=[1])
+
+
+def test_what_was_added_is_still_known_after_logging(run: Run, tree: Path) -> None:
+    artifact = draft()
+    artifact.add_file(tree / "a.txt", "x")
+    run.log_artifact(artifact)
+    assert artifact.get_added_local_path_name(str(tree / "a.txt")) == "x"
+
+
+def test_a_path_through_a_link_means_what_the_kernel_means(tmp_path: Path) -> None:
+    (tmp_path / "real" / "below").mkdir(parents=True)
+    (tmp_path / "real" / "f").write_text("meant")
+    (tmp_path / "f").write_text("not meant")
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "below")
+    artifact = draft(digest_algorithm="MD5")
+    artifact.add_dir(tmp_path / "link" / "..")
+    assert list(artifact.manifest.entries) == ["f"] and artifact.manifest.entries["f"].size == 5
+    assert artifact.add_file(f"{tmp_path}/link/../f", "g").size == 5
+
+
+def test_a_directory_that_holds_the_store_is_refused(run: Run, tmp_path: Path) -> None:
+    artifact = Artifact("data", "dataset", staging_root=lambda: run.store.staging_root)
+    with pytest.raises(SourceError, match="holds the store itself"):
+        artifact.add_dir(tmp_path)
+    with pytest.raises(SourceError, match="holds the store itself"):
+        artifact.add_dir(run.store.location)
+
+
+def test_immutable_bytes_may_come_from_any_file_that_has_them(run: Run, tmp_path: Path) -> None:
+    artifact = draft()
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("same")
+        artifact.add_file(tmp_path / name, policy="immutable")
+    (tmp_path / "one").unlink()
+    run.log_artifact(artifact)
+    assert artifact.open("one").read(0, 9) == b"same"
+
+
+def test_a_file_that_cannot_be_read_is_blamed_itself(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+    def failing(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "read", failing)
+    monkeypatch.setattr(os, "preadv", failing)
+    for name in ("a.txt", "d/e/large"):
+        for policy in ("mutable", "immutable"):
+            with pytest.raises(SourceError, match=f"{name}.*cannot be read"):
+                draft().add_file(tree / name, policy=policy)  # type: ignore[arg-type]

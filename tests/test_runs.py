@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 
 import artifactfs
 from artifactfs.artifact import Artifact
+from artifactfs.connect import connect, create_store
 from artifactfs.errors import (
     ArtifactNotLoggedError,
     ArtifactStatusError,
+    ConflictError,
     InvalidNameError,
     NotFoundError,
     TypeConflictError,
@@ -127,3 +130,46 @@ def test_connect_stays_a_function_whatever_is_imported() -> None:
         "assert callable(artifactfs.connect) and artifactfs.connect is connect"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_artifacts_of_another_store_are_refused(store: Store, tmp_path: Path) -> None:
+    create_store(str(tmp_path / "other"))
+    with contextlib.closing(connect(str(tmp_path / "other"))) as other:
+        foreign = Run(other, entity="me", project="demo").log_artifact(text("theirs"))
+        run = Run(store, entity="me", project="demo")
+        run.log_artifact(text("ours"))
+        for call in (
+            lambda: run.log_artifact(foreign, ["prod"]),
+            lambda: run.use_artifact(foreign),
+            lambda: run.link_artifact(foreign, "shelf"),
+        ):
+            with pytest.raises(ConflictError, match="another store"):
+                call()
+    assert run.use_artifact("data").aliases == ["latest"]
+
+
+def test_a_script_that_just_ends_finishes_its_run(tmp_path: Path) -> None:
+    code = (
+        f"import artifactfs, os; artifactfs.init(store={str(tmp_path / 'store')!r}, id='r1')\n"
+        "if os.fork() == 0: raise SystemExit\n"
+        "assert os.wait()[1] == 0 and artifactfs.run.store.catalog.run('r1').state == 'running'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with contextlib.closing(connect(str(tmp_path / "store"))) as store:
+        assert store.catalog.run("r1").state == "finished"
+
+
+def test_filling_an_artifact_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTIFACTFS_STORE", str(tmp_path / "unwanted"))
+    artifact = text("x")
+    with artifactfs.init(store=str(tmp_path / "wanted")) as run:
+        run.log_artifact(artifact)
+    assert not (tmp_path / "unwanted").exists() and artifact.version == "v0"
+
+
+def test_a_relative_store_is_where_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        with artifactfs.init(store="st") as run:
+            assert run.store.location == str(tmp_path / name / "st")

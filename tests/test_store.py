@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import orjson
 import pytest
@@ -16,11 +18,14 @@ from artifactfs.errors import (
     ConflictError,
     InvalidNameError,
     MissingBlobError,
+    NoSpaceError,
     NotFoundError,
     TypeConflictError,
+    UnavailableError,
 )
 from artifactfs.manifest import Entry
-from artifactfs.records import Membership
+from artifactfs.publishing import boot_id, host_id
+from artifactfs.records import LogSession, Membership
 from artifactfs.store import Store
 
 ME = {"entity": "me", "project": "demo"}
@@ -225,3 +230,73 @@ def test_a_tree_index_is_rebuilt_when_it_is_lost_or_wrong(store: Store) -> None:
     path.unlink()
     store._trees.clear()
     assert store.tree_of(version).find_path("g") is not None
+
+
+def test_a_log_that_failed_can_be_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    log(store, {"b": b"x" * 100_000})
+    again = filled(store, {"a": os.urandom(100), "b": b"x" * 100_000, "large": os.urandom(300_000)})
+    with monkeypatch.context() as patch:
+        patch.setattr(store.catalog, "commit", _refusing(UnavailableError("busy")))
+        with pytest.raises(UnavailableError):
+            store.log(again.draft, **ME)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.blobs, "publish", _refusing(NoSpaceError("full")))
+        with pytest.raises(NoSpaceError):
+            store.log(again.draft, **ME)
+    membership, made = store.log(again.draft, **ME)
+    assert made and membership.number == 1
+    assert store.verify_stored(membership.version) == []
+    assert store.catalog.sessions() == []
+
+
+def _refusing(error: Exception) -> Callable[..., NoReturn]:
+    def refuse(*_: object) -> NoReturn:
+        raise error
+
+    return refuse
+
+
+def test_a_journal_that_cannot_be_written_does_not_undo_a_commit(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store.blobs, "put", _refusing(NoSpaceError("full")))
+        assert log(store, {"f": b"1"})[0].number == 0
+    assert "journal" in caplog.text
+    log(store, {"f": b"2"})
+    assert store.catalog.unjournaled() == []
+
+
+def test_what_was_taken_out_of_a_draft_does_not_reach_the_store(store: Store) -> None:
+    artifact = filled(store, {"keep": os.urandom(90_000), "secret": b"do not keep this"})
+    artifact.remove("secret")
+    store.log(artifact.draft, **ME)
+    for info in store.blobs.list("packs"):
+        assert b"do not keep this" not in store.blobs.read(info.name, 0, info.size)
+
+
+def test_metadata_is_checked_again_when_it_is_logged(store: Store) -> None:
+    artifact = filled(store, {"f": b"1"})
+    artifact.metadata["bad"] = object()
+    with pytest.raises(ValueError, match="JSON"):
+        store.log(artifact.draft, **ME)
+    artifact.metadata["bad"] = (1, 2)
+    membership, _ = store.log(artifact.draft, **ME)
+    assert membership.version.metadata == {"bad": [1, 2]}
+
+
+def test_sessions_end_with_their_process_or_their_lease(store: Store) -> None:
+    mine = LogSession("mine", host_id(), boot_id(), os.getpid(), 0)  # seen to be alive, whatever its lease says
+    dead = LogSession("dead", host_id(), boot_id(), _dead_pid(), 2**62)
+    elsewhere = LogSession("elsewhere", "another host", "", os.getpid(), 2**62)
+    expired = LogSession("expired", "another host", "", os.getpid(), 1)
+    for session in (mine, dead, elsewhere, expired):
+        store.catalog.begin_session(session)
+    log(store, {"f": b"1"})
+    assert {session.id for session in store.catalog.sessions()} == {"mine", "elsewhere"}
+
+
+def _dead_pid() -> int:
+    done = subprocess.Popen(["true"])
+    done.wait()
+    return done.pid

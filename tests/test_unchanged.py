@@ -23,6 +23,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(surroundings, "memory", lambda: str(tmp_path / "memory"))
     monkeypatch.setattr(unchanged, "_WORTH_BYTES", 0)
     monkeypatch.setattr(unchanged, "_RACY", -(10**12))  # the files of a test are always fresh
+    monkeypatch.setattr(unchanged, "_file_system", lambda device: "ext4")
     return tmp_path / "memory"
 
 
@@ -134,3 +135,27 @@ def test_a_file_touched_just_now_is_not_remembered(
     reads.clear()
     draft(tree)
     assert sorted(reads) == ["a", "b", "large"]
+
+
+def test_times_of_some_file_systems_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch, memory: Path, reads: list[str], tree: Path
+) -> None:
+    monkeypatch.setattr(unchanged, "_file_system", lambda device: "tmpfs")
+    draft(tree)
+    reads.clear()
+    draft(tree)
+    assert sorted(reads) == ["a", "b", "large"]
+
+
+def test_the_file_system_is_the_kernels_word() -> None:
+    assert unchanged._file_system(os.stat("/proc").st_dev) == "proc"
+    assert unchanged._file_system(os.makedev(4000, 4000)) is None
+
+
+def test_a_failed_add_leaves_nothing_to_remember(memory: Path, tree: Path) -> None:
+    (tree / "z-link").symlink_to("nowhere")
+    artifact = Artifact("data", "dataset")
+    with pytest.raises(ValueError, match="dangling"):
+        artifact.add_dir(tree)
+    artifact.draft.remember()
+    assert not memory.exists()

@@ -108,7 +108,7 @@ def _log_paths(
         store_type,
         config.digest_algorithm,
         lambda: invocation.store(create=True).staging_root,
-        memory=memory_of(config.cache_dir, config.store),
+        memory=lambda: memory_of(config.cache_dir, invocation.store(create=True).id),
     )
     _describe(draft, about)
     try:
