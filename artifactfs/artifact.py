@@ -25,7 +25,7 @@ from .errors import (
     VerificationError,
 )
 from .manifest import Entry, Manifest
-from .metadata import checked_metadata
+from .metadata import checked_metadata, checked_text
 from .names import normalise_entry_path, parse_version_name, shown
 from .reader import OpenBlob
 from .records import Collection, Location, Membership, Run, Version
@@ -471,12 +471,12 @@ class Artifact:
 
 
 def texts(kind: str, values: Iterable[str] | None) -> tuple[str, ...]:
-    """Aliases or tags as a tuple; one string is one of them. Raises TypeError for what is no text."""
+    """Aliases or tags as a tuple; one string is one of them. Raises TypeError for what is no string, InvalidMetadataError for what is no text."""
     given = (values,) if isinstance(values, str) else tuple(values or ())
     for value in given:
         if not isinstance(value, str):
             raise TypeError(f"{kind} must be a string, not {type(value).__name__}")
-    return given
+    return tuple(checked_text(value, kind) for value in given)
 
 
 def iso_time(nanoseconds: int) -> str:

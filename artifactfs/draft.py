@@ -16,7 +16,7 @@ from .copying import Hashed, copy_and_hash, hash_bytes
 from .digest import DigestAlgorithm, written
 from .errors import InvalidError, InvalidNameError, PathConflictError, PathNotFoundError, SourceError
 from .manifest import Entry, Manifest
-from .metadata import checked_metadata
+from .metadata import checked_metadata, checked_text
 from .names import check_name, normalise_entry_path, shown
 from .nogc import nogc
 from .records import INHERIT_TTL
@@ -313,7 +313,7 @@ def check_policy(policy: str) -> None:
 
 
 def checked_description(value: str | None) -> str | None:
-    """Return `value` if it may be a description. Raises TypeError."""
+    """Return `value` if it may be a description. Raises TypeError, InvalidMetadataError."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"description must be a string, not {type(value).__name__}")
-    return value
+    return None if value is None else checked_text(value, "description")

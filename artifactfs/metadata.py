@@ -34,7 +34,7 @@ def _plain(value: Any, where: str, depth: int, counted: list[int]) -> Any:
     if depth > _MAX_DEPTH:
         raise InvalidMetadataError(f"{where} is nested more than {_MAX_DEPTH} deep, or holds itself")
     if value is None or isinstance(value, str | bool):
-        return _text(value, where) if isinstance(value, str) else value
+        return checked_text(value, where) if isinstance(value, str) else value
     if isinstance(value, int):
         if not -_MAX_INTEGER <= value < 2 * _MAX_INTEGER:
             raise InvalidMetadataError(f"{where} is an integer of more than 64 bits; write it as a string")
@@ -54,7 +54,9 @@ def _plain(value: Any, where: str, depth: int, counted: list[int]) -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise InvalidMetadataError(f"{where} has the key {key!r}; keys must be strings")
-        return {_text(key, where): _plain(item, f"{where}.{key}", depth + 1, counted) for key, item in value.items()}
+        return {
+            checked_text(key, where): _plain(item, f"{where}.{key}", depth + 1, counted) for key, item in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, f"{where}[{number}]", depth + 1, counted) for number, item in enumerate(value)]
     for method in ("tolist", "item"):  # numpy and pandas, without importing them
@@ -64,7 +66,8 @@ def _plain(value: Any, where: str, depth: int, counted: list[int]) -> Any:
     raise InvalidMetadataError(f"{where} is a {type(value).__name__}, which JSON does not have")
 
 
-def _text(value: str, where: str) -> str:
+def checked_text(value: str, where: str) -> str:
+    """A copy of `value` as plain text; `where` is for the message. Raises InvalidMetadataError for lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -12,7 +12,7 @@ from typing import Any
 from . import records
 from .artifact import Artifact, texts
 from .errors import ArtifactStatusError, ConflictError, InvalidNameError, NotFoundError, TypeConflictError
-from .metadata import checked_metadata
+from .metadata import checked_metadata, checked_text
 from .names import check_name, parse_version_name, shown
 from .store import Store
 
@@ -44,8 +44,8 @@ class Run:
             id=run_id,
             entity=check_name("entity", entity),
             project=check_name("project", project),
-            name=name if name is not None else run_id,
-            job_type=job_type,
+            name=checked_text(name, "run name") if name is not None else run_id,
+            job_type=checked_text(job_type, "job type") if job_type is not None else None,
             state="running",
             created_at=time.time_ns(),
             finished_at=None,

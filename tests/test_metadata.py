@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import enum
 
 import pytest
 
+from artifactfs.artifact import Artifact
 from artifactfs.errors import InvalidMetadataError
 from artifactfs.metadata import MAX_KEYS, checked_metadata
 
@@ -60,3 +62,22 @@ def test_what_holds_itself_is_refused() -> None:
     loop["self"] = loop
     with pytest.raises(InvalidMetadataError, match="holds itself"):
         checked_metadata(loop)
+
+
+def test_other_text_is_checked_too() -> None:
+    for broken in (
+        lambda: Artifact("data", "dataset", description="\ud800"),
+        lambda: Artifact("data", "dataset", tags=["\udcff"]),
+    ):
+        with pytest.raises(InvalidMetadataError, match="Unicode"):
+            broken()
+
+
+def test_values_are_plain_and_classes_are_refused() -> None:
+    class Colour(str, enum.Enum):
+        RED = "red"
+
+    assert checked_metadata({"colour": Colour.RED}) == {"colour": "red"}
+    assert type(checked_metadata({"colour": Colour.RED})["colour"]) is str
+    with pytest.raises(InvalidMetadataError, match="the class int"):
+        checked_metadata({"dtype": int})
