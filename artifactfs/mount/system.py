@@ -44,7 +44,8 @@ class Mounted(NamedTuple):
 def mount_table() -> list[Mounted]:
     """What is mounted in this namespace, in the order of mounting."""
     rows = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+    # The kernel escapes spaces and line feeds, but not carriage returns, which must not end a line here.
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
         for line in table:
             left, _, right = line.rstrip("\n").partition(" - ")
             fields, (kind, source, *_) = left.split(" "), right.split(" ")
