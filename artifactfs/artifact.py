@@ -408,7 +408,8 @@ class Artifact:
             if paths
         ]
         if faults:
-            raise VerificationError(f"{shown(target)} differs from {self.name}; {'; '.join(faults)}")
+            paths = [(kind, path) for kind, paths in mismatch._asdict().items() for path in paths]
+            raise VerificationError(f"{shown(target)} differs from {self.name}; {'; '.join(faults)}", paths)
 
     def verify_stored(self, *, progress: Progress | None = None) -> None:
         """Read every stored byte and check it. Raises VerificationError that lists the damaged paths."""
@@ -416,7 +417,8 @@ class Artifact:
             damaged = self._logged_store.verify_stored(self.membership.version, progress)
         if damaged:
             listed = ", ".join(shown(path) for path in damaged[:_SHOWN_PATHS])
-            raise VerificationError(f"{self.name} is damaged in {len(damaged)} of its files: {listed}")
+            text = f"{self.name} is damaged in {len(damaged)} of its files: {listed}"
+            raise VerificationError(text, [("damaged", path) for path in damaged])
 
     def link(self, target_path: str, aliases: Iterable[str] | None = None) -> Artifact:
         """Show the version in a portfolio: `portfolio`, `project/portfolio` or `entity/project/portfolio`.
@@ -471,7 +473,10 @@ class Artifact:
 
 
 def texts(kind: str, values: Iterable[str] | None) -> tuple[str, ...]:
-    """Aliases or tags as a tuple; one string is one of them. Raises TypeError for what is no string, InvalidMetadataError for what is no text."""
+    """Aliases or tags as a tuple; one string is one of them.
+
+    Raises TypeError for what is no string, InvalidMetadataError for what is no text.
+    """
     given = (values,) if isinstance(values, str) else tuple(values or ())
     for value in given:
         if not isinstance(value, str):
