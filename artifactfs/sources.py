@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from .descent import Descent, identity_of
 from .errors import Error, InvalidPathError, NotAllowedError, SourceError, SourceMissingError
 from .names import check_entry_path, shown
 
@@ -104,48 +105,40 @@ def walk(root: str, symlinks: Symlinks) -> Iterator[SourceFile]:
         raise source_error(error, root) from None
     except ValueError:
         raise SourceError(f"{shown(root)} cannot be a directory name") from None
-    found = os.fstat(descriptor)
-    levels = [_Level(descriptor, "", (found.st_dev, found.st_ino), [])]
-    try:
-        levels[0].rows.extend(reversed(_listing(descriptor, "", root, symlinks)))
+    with Descent(descriptor) as descent:
+        rows = _listing(descriptor, "", root, symlinks)
+        rows.reverse()
+        levels = [_Level("", identity_of(descriptor), rows)]
         while levels:
             level = levels[-1]
             if not level.rows:
-                os.close(levels.pop().descriptor)
+                levels.pop()
+                if levels:
+                    descent.leave()
                 continue
             _, name, is_directory, is_link = level.rows.pop()
             path = level.prefix + name
+            try:
+                below = descent.enter(name, follow=is_link) if is_directory else descent.descriptor()
+            except OSError as error:
+                raise source_error(error, os.path.join(root, path)) from None
             if not is_directory:
-                yield SourceFile(path, name, level.descriptor, is_link)
+                yield SourceFile(path, name, below, is_link)
                 continue
-            below = _open_directory(name, level.descriptor, is_link, os.path.join(root, path))
-            found = os.fstat(below)
-            identity = (found.st_dev, found.st_ino)
-            looped = is_link and any(identity == above.identity for above in levels)
-            levels.append(_Level(below, path + "/", identity, []))
-            if looped:
+            identity = identity_of(below)
+            if is_link and any(identity == above.identity for above in levels):
                 raise SourceError(f"{shown(os.path.join(root, path))} is a link to a directory above it, a loop")
-            levels[-1].rows.extend(reversed(_listing(below, path + "/", root, symlinks)))
-    finally:
-        for level in levels:
-            os.close(level.descriptor)
+            rows = _listing(below, path + "/", root, symlinks)
+            rows.reverse()
+            levels.append(_Level(path + "/", identity, rows))
 
 
 class _Level(NamedTuple):
-    """An open directory of the walk; `rows` are what is left to visit in it, the next one last."""
+    """A directory of the walk; `rows` are what is left to visit in it, the next one last."""
 
-    descriptor: int
     prefix: str
     identity: tuple[int, int]
     rows: list[tuple[str, str, bool, bool]]
-
-
-def _open_directory(name: str, directory: int, is_link: bool, path: str) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if is_link else os.O_NOFOLLOW)
-    try:
-        return os.open(name, flags, dir_fd=directory)
-    except OSError as error:
-        raise source_error(error, path) from None
 
 
 def _listing(descriptor: int, prefix: str, root: str, symlinks: Symlinks) -> list[tuple[str, str, bool, bool]]:
