@@ -40,6 +40,8 @@ class ArtifactStore(Protocol):
     """What an artifact needs of a store; see store.Store for what each call promises."""
 
     @property
+    def location(self) -> str: ...
+    @property
     def id(self) -> str: ...
     def manifest_of(self, version: Version) -> Manifest: ...
     def locate(self, digests: Sequence[bytes]) -> Mapping[bytes, Location]: ...
@@ -380,8 +382,9 @@ class Artifact:
         """Write the files into `root` (default: the artifact directory, below its source name) and return that path.
 
         Files in `root` that are not of this version stay, a file that is right is not written again. `path_prefix` is
-        a plain string prefix of the entry paths. Interrupted anywhere, no half file has a final name. Raises
-        ConflictError, DamageError, MissingBlobError, NoSpaceError, NotAllowedError.
+        a plain string prefix of the entry paths. Interrupted anywhere, no half file has a final name, and the next
+        download to the same place goes on. Raises ConflictError (for a place in the store too), DamageError,
+        MissingBlobError, NoSpaceError, NotAllowedError.
         """
         membership = self.membership
         target = os.fspath(root) if root is not None else os.path.join(surroundings.artifact_dir(), self.source_name)
@@ -394,7 +397,8 @@ class Artifact:
         """Compare a directory (default: where `download` puts it) with the manifest.
 
         Raises VerificationError (a ValueError) that lists every extra, missing and changed path: the first 20 of each,
-        and how many. References are left out.
+        and how many. A file is changed when its bytes are, or whether it is executable. References are left out.
+        Raises NotAllowedError where something may not be read, PathNotFoundError.
         """
         _ = self.membership
         target = os.fspath(root) if root is not None else os.path.join(surroundings.artifact_dir(), self.source_name)
@@ -409,7 +413,7 @@ class Artifact:
         ]
         if faults:
             paths = [(kind, path) for kind, paths in mismatch._asdict().items() for path in paths]
-            raise VerificationError(f"{shown(target)} differs from {self.name}; {'; '.join(faults)}", paths)
+            raise VerificationError(f"{shown(target)} differs from {self.name}; {'; '.join(faults)}", faults=paths)
 
     def verify_stored(self, *, progress: Progress | None = None) -> None:
         """Read every stored byte and check it. Raises VerificationError that lists the damaged paths."""
@@ -418,7 +422,7 @@ class Artifact:
         if damaged:
             listed = ", ".join(shown(path) for path in damaged[:_SHOWN_PATHS])
             text = f"{self.name} is damaged in {len(damaged)} of its files: {listed}"
-            raise VerificationError(text, [("damaged", path) for path in damaged])
+            raise VerificationError(text, faults=[("damaged", path) for path in damaged])
 
     def link(self, target_path: str, aliases: Iterable[str] | None = None) -> Artifact:
         """Show the version in a portfolio: `portfolio`, `project/portfolio` or `entity/project/portfolio`.

@@ -1,40 +1,60 @@
 """Download: writing a version's entries into a directory, and comparing a directory with a manifest.
 
-Writes through directory descriptors, under a temporary name, then renames: an interruption leaves no half file under a
-final name, and a link that waits in the target is never followed. Every byte written was checked against its digest.
+Writes through directory descriptors: into a part that gets its name when it is whole (see part.py), or, where a
+directory is there already, under temporary names that are renamed. So an interruption leaves no half file under a final
+name, and a link that waits in the target is never followed. Every byte written was checked against its digest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from .blobs.durable import write_all
 from .blobs.packs import SMALL
 from .copying import copy_and_hash
+from .descent import Descent, everything_below, remove_tree
 from .digest import blob_digest
-from .errors import ConflictError, DamageError, Error, NoSpaceError, NotAllowedError, PathNotFoundError, StoreError
+from .errors import (
+    ConflictError,
+    DamageError,
+    Error,
+    NoSpaceError,
+    NotAllowedError,
+    PathNotFoundError,
+    StoreError,
+    UnavailableError,
+)
 from .manifest import Entry
 from .names import shown
+from .part import Part, sweep
 from .reader import OpenBlob
 from .records import Location
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _PORTION = 4 << 20
+
+# An open or read that tells that no plain file is there (any more), rather than that it cannot be had.
+_NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV})
+
+_Where = Literal["fresh", "begun", "target"]
+"""What is filled: a part that is empty yet, one that an earlier download left, or a directory of the user's."""
 
 Tell = Callable[[int, int], None]
 """Is told of progress: so many more files and bytes are done."""
 
 
 class EntrySource(Protocol):
-    """Where entries' bytes come from: a store."""
+    """Where entries' bytes come from: a store; `location` is the directory it is in."""
 
+    @property
+    def location(self) -> str: ...
     def locate(self, digests: Sequence[bytes]) -> Mapping[bytes, Location]: ...
     def open_entry(self, entry: Entry, hint: Location | None = None) -> OpenBlob: ...
     def read_entry(self, entry: Entry, hint: Location | None = None) -> bytes: ...
@@ -43,32 +63,106 @@ class EntrySource(Protocol):
 def download(entries: Iterable[Entry], source: EntrySource, root: str, tell: Tell | None = None) -> None:
     """Write the entries below `root`, which is made when missing; other files there stay.
 
-    A file that is right already is not written again.
-    Raises ConflictError where something else is in the way, MissingBlobError, DamageError, NoSpaceError,
-    NotAllowedError.
+    A file that is right already is not written again. A new `root` appears whole. Interrupted before that, what was
+    written waits beside it for the next download to the same place.
+    Raises ConflictError where something else is in the way or the store itself would be written to, MissingBlobError,
+    DamageError, NoSpaceError, NotAllowedError.
     """
     wanted = [entry for entry in entries if entry.ref is None]
-    hints = source.locate([entry.blob for entry in wanted if entry.blob is not None])
     root = os.path.abspath(root)
+    _keep_out_of_the_store(wanted, root, source.location)
+    hints = source.locate([entry.blob for entry in wanted if entry.blob is not None])
     try:
         if os.path.lexists(root):
-            _fill(wanted, source, hints, root, False, _Meter(tell))
-            return
-        # Nothing is there yet: fill a directory of another name, and it appears whole.
-        parent, name = os.path.split(root)
-        os.makedirs(parent, exist_ok=True)
-        fresh = os.path.join(parent, f".{name[:200]}.{uuid.uuid4().hex[:12]}.part")
-        try:
-            os.mkdir(fresh)
-            _fill(wanted, source, hints, fresh, True, _Meter(tell))
-            os.rename(fresh, root)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
+            directory = os.open(root, _DIRECTORY)
+            _fill(wanted, source, hints, root, directory, "target", _Meter(tell))
+        else:
+            _make_parent(root)
+            _download_new(wanted, source, hints, root, tell)
     except Error:
         raise
     except OSError as error:
         raise _target_error(error, root) from None
+    sweep(root)
+
+
+def _make_parent(root: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(root), exist_ok=True)
+    except OSError as error:
+        raise _target_error(error, error.filename or root) from None
+
+
+def _download_new(
+    entries: list[Entry], source: EntrySource, hints: Mapping[bytes, Location], root: str, tell: Tell | None
+) -> None:
+    part = Part.claim(root)
+    try:
+        if part.begun:
+            _prune(part.descriptor, entries)
+        where: _Where = "begun" if part.begun else "fresh"
+        _fill(entries, source, hints, root, os.dup(part.descriptor), where, _Meter(tell))
+        try:
+            part.become(root)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        # Another download was there first. What it wrote may be another version's, so it is looked at.
+        _fill(entries, source, hints, root, os.open(root, _DIRECTORY), "target", _Meter(None))
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, UnavailableError):
+            part.drop()
+        else:
+            part.leave()
+        raise
+    part.drop()
+
+
+def _keep_out_of_the_store(entries: list[Entry], root: str, location: str) -> None:
+    """Refuse a place in the store's directory, or one where an entry would come to lie in it."""
+    store, target = os.path.realpath(location), os.path.realpath(root)
+    above = target
+    while True:
+        # By identity too: a directory may have several paths, by bind mounts.
+        if above == store or _is_same(above, store):
+            raise ConflictError(f"{shown(root)} is in the store {shown(location)}; choose another place")
+        if above == os.path.dirname(above):
+            break
+        above = os.path.dirname(above)
+    prefix = os.path.join(target, "")
+    if not store.startswith(prefix):
+        return
+    inside = store[len(prefix) :]
+    for entry in entries:
+        if entry.path == inside or entry.path.startswith(inside + "/"):
+            raise ConflictError(
+                f"{shown(entry.path)} would be written into the store {shown(location)}; choose another place"
+            )
+
+
+def _is_same(path: str, store: str) -> bool:
+    try:
+        return os.path.samefile(path, store)
+    except OSError:
+        return False
+
+
+def _prune(part: int, entries: list[Entry]) -> None:
+    """Remove from a part that an earlier download left what is not of these entries."""
+    files = {entry.path for entry in entries}
+    folders: set[str] = set()
+    for path in files:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    for found in everything_below(os.dup(part)):
+        if found.is_directory:
+            if found.path not in folders:
+                remove_tree(found.name, found.directory)
+        elif found.path not in files:
+            os.unlink(found.name, dir_fd=found.directory)
 
 
 def _fill(
@@ -76,26 +170,44 @@ def _fill(
     source: EntrySource,
     hints: Mapping[bytes, Location],
     root: str,
-    fresh: bool,
+    directory: int,
+    where: _Where,
     meter: _Meter,
 ) -> None:
-    with _Directories(root) as directories:
-        for entry in entries:
-            path = entry.path
-            folder, _, name = path.rpartition("/")
-            descriptor = directories.open(folder)
-            hint = hints.get(entry.blob) if entry.blob is not None else None
-            if fresh:
-                _write(entry, source, hint, descriptor, name, meter)
-            elif not _is_right(entry, descriptor, name):
-                temporary = f".{uuid.uuid4().hex}.part"
-                try:
-                    _write(entry, source, hint, descriptor, temporary, meter)
-                    _rename_over(temporary, name, descriptor, path)
-                except BaseException:
-                    _unlink_quietly(temporary, descriptor)
-                    raise
-            meter.file(entry.size or 0)
+    """Write the entries into an open directory, which is closed in the end; `root` is what errors call it."""
+    path = ""
+    try:
+        with _Directories(directory) as directories:
+            for entry in entries:
+                path = entry.path
+                folder, _, name = path.rpartition("/")
+                descriptor = directories.open(folder)
+                hint = hints.get(entry.blob) if entry.blob is not None else None
+                if where == "fresh":
+                    _write(entry, source, hint, descriptor, name, meter)
+                elif not _is_right(entry, descriptor, name):
+                    if where == "begun":
+                        _unlink_quietly(name, descriptor)
+                        _write(entry, source, hint, descriptor, name, meter)
+                    else:
+                        _replace(entry, source, hint, descriptor, name, meter)
+                meter.file(entry.size or 0)
+    except Error:
+        raise
+    except OSError as error:
+        raise _target_error(error, os.path.join(root, path)) from None
+
+
+def _replace(
+    entry: Entry, source: EntrySource, hint: Location | None, directory: int, name: str, meter: _Meter
+) -> None:
+    temporary = f".{uuid.uuid4().hex}.part"
+    try:
+        _write(entry, source, hint, directory, temporary, meter)
+        _rename_over(temporary, name, directory, entry.path)
+    except BaseException:
+        _unlink_quietly(temporary, directory)
+        raise
 
 
 class _Meter:
@@ -151,18 +263,33 @@ def _write_large(entry: Entry, source: EntrySource, hint: Location | None, targe
 
 
 def _is_right(entry: Entry, directory: int, name: str) -> bool:
-    """Whether the target already holds exactly the entry. A link never does."""
+    """Whether the target already holds exactly the entry. What cannot be read is to be written anew."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        return _holds(entry, directory, name)
     except OSError:
         return False
+
+
+def _holds(entry: Entry, directory: int, name: str, on_bytes: Callable[[int], None] | None = None) -> bool:
+    """Whether a file is exactly the entry: its bytes and whether it is executable. A link never is.
+
+    Raises OSError when there is a file that cannot be read.
+    """
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return False
+        raise
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
             return False
         if bool(found.st_mode & 0o100) != entry.executable:
             return False
-        return copy_and_hash(descriptor, None, found.st_size, blocks=False).blob == entry.blob
+        if found.st_size < SMALL:
+            return blob_digest(os.read(descriptor, SMALL)) == entry.blob
+        return copy_and_hash(descriptor, None, found.st_size, blocks=False, on_bytes=on_bytes).blob == entry.blob
     finally:
         os.close(descriptor)
 
@@ -177,46 +304,48 @@ def _rename_over(temporary: str, name: str, directory: int, path: str) -> None:
 
 
 class _Directories:
-    """The directories below a root, made when missing and opened one in the other; the last path opened stays open."""
+    """The directories below a root, made when missing and entered one from the other; the last one asked for is open.
 
-    def __init__(self, root: str) -> None:
+    Owns the root's descriptor that it is given.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._descent = Descent(root)
         self._parts: list[str] = []
-        self._open = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
         self._folder = ""
+        self._descriptor = root
 
     def __enter__(self) -> _Directories:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for descriptor in self._open:
-            os.close(descriptor)
+    def __exit__(self, *reason: object) -> None:
+        self._descent.__exit__(*reason)
 
     def open(self, folder: str) -> int:
         """The descriptor of `folder`, valid until the next call."""
         if folder == self._folder:
-            return self._open[-1]
+            return self._descriptor
         parts = folder.split("/") if folder else []
         common = 0
         while common < min(len(parts), len(self._parts)) and parts[common] == self._parts[common]:
             common += 1
-        for descriptor in self._open[common + 1 :]:
-            os.close(descriptor)
-        del self._open[common + 1 :], self._parts[common:]
-        self._folder = "/".join(self._parts)
+        while len(self._parts) > common:
+            self._descent.leave()
+            self._parts.pop()
         for part in parts[common:]:
-            self._open.append(self._enter(part))
+            self._enter(part)
             self._parts.append(part)
-            self._folder = "/".join(self._parts)
-        return self._open[-1]
+        self._descriptor = self._descent.descriptor()
+        self._folder = folder
+        return self._descriptor
 
-    def _enter(self, name: str) -> int:
-        above = self._open[-1]
+    def _enter(self, name: str) -> None:
         try:
-            os.mkdir(name, dir_fd=above)
+            os.mkdir(name, dir_fd=self._descent.descriptor())
         except FileExistsError:
             pass
         try:
-            return os.open(name, _DIRECTORY, dir_fd=above)
+            self._descent.enter(name)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 where = "/".join([*self._parts, name])
@@ -236,80 +365,43 @@ def compare(entries: Iterable[Entry], root: str, tell: Tell | None = None) -> Mi
     """Read a directory and compare it with the entries (references are left out).
 
     Links and special files below `root` count as extra, or as changed where an entry should be; they are not followed.
+    Raises NotAllowedError or StoreError where something cannot be read, and PathNotFoundError or ConflictError where
+    `root` is no directory.
     """
     wanted = {entry.path: entry for entry in entries}
     extra, changed, seen = [], [], set()
     meter = _Meter(tell)
-    for path, directory, name in _files_below(root):
-        entry = wanted.get(path)
-        if entry is None:
-            extra.append(path)
-            continue
-        seen.add(path)
-        if entry.ref is None and not _holds(entry, directory, name, meter):
-            changed.append(path)
-        meter.file(entry.size or 0)
+    place = root
+    try:
+        with contextlib.closing(everything_below(os.open(root, _DIRECTORY))) as found:
+            for path, directory, name, is_directory in found:
+                place = os.path.join(root, path)
+                if is_directory:
+                    continue
+                entry = wanted.get(path)
+                if entry is None:
+                    extra.append(path)
+                    continue
+                seen.add(path)
+                if entry.ref is None and not _holds(entry, directory, name, meter.bytes):
+                    changed.append(path)
+                meter.file(entry.size or 0)
+    except OSError as error:
+        raise _target_error(error, place) from None
     missing = [path for path, entry in wanted.items() if path not in seen and entry.ref is None]
     return Mismatch(sorted(extra), sorted(missing), sorted(changed))
 
 
-def _holds(entry: Entry, directory: int, name: str, meter: _Meter) -> bool:
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-    except OSError:
-        return False
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
-            return False
-        if found.st_size < SMALL:
-            return blob_digest(os.read(descriptor, SMALL)) == entry.blob
-        return copy_and_hash(descriptor, None, found.st_size, blocks=False, on_bytes=meter.bytes).blob == entry.blob
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-def _files_below(root: str) -> Iterable[tuple[str, int, str]]:
-    """(path, directory descriptor, name) of everything below root that is not a directory; links are not followed.
-
-    Not by recursion: a path may have two thousand components.
-    """
-    levels: list[tuple[str, int, list[str]]] = []  # prefix, descriptor, directories left to visit
-    try:
-        levels.append(("", os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), []))
-        while levels:
-            prefix, descriptor, folders = levels[-1]
-            with os.scandir(descriptor) as found:
-                for item in found:
-                    if item.is_dir(follow_symlinks=False):
-                        folders.append(item.name)
-                    else:
-                        yield prefix + item.name, descriptor, item.name
-            while levels and not levels[-1][2]:
-                os.close(levels.pop()[1])
-            if levels:
-                prefix, descriptor, folders = levels[-1]
-                name = folders.pop()
-                levels.append((f"{prefix}{name}/", os.open(name, _DIRECTORY, dir_fd=descriptor), []))
-    except OSError as error:
-        raise _target_error(error, root) from None
-    finally:
-        for _, descriptor, _ in levels:
-            os.close(descriptor)
-
-
-def _target_error(error: OSError, root: str) -> Error:
+def _target_error(error: OSError, path: str) -> Error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpaceError(f"no space left while writing {shown(root)}; make room and download again")
+        return NoSpaceError(f"no space left while writing {shown(path)}; make room and download again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return NotAllowedError(f"{shown(error.filename or root)} may not be written or read")
-    if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return ConflictError(f"{shown(root)} is not a directory; choose another place")
+        return NotAllowedError(f"{shown(path)} may not be written or read")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY):
+        return ConflictError(f"{shown(path)} is not a directory; choose another place")
     if error.errno == errno.ENOENT:
-        return PathNotFoundError(f"{shown(error.filename or root)} is not there (any more)")
-    return StoreError(f"{shown(root)} cannot be written or read; {error.strerror}")
+        return PathNotFoundError(f"{shown(path)} is not there (any more)")
+    return StoreError(f"{shown(path)} cannot be written or read; {error.strerror}")
 
 
 def _unlink_quietly(name: str, directory: int) -> None:
