@@ -1,38 +1,56 @@
 """Drafts kept on disk: what `artifactfs add`, `remove` and `status` work on between two commands.
 
 A kept draft is a directory in the store, DRAFTS/entity/project/name, with `draft.json` and the staged bytes beside it.
-The JSON is replaced in one rename after the bytes are there, so a crash leaves the draft as it was before the command.
+The JSON is replaced in one rename after the bytes are durable, so a crash leaves the draft as it was before the
+command. The directory belongs to who holds the lock of the staged bytes; the lock file is the last to go.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
+from .blobs.durable import fsync_directory, storage_error
 from .digest import DigestAlgorithm
 from .draft import Draft
-from .errors import DamageError, InvalidError, InvalidManifestError, NotFoundError
+from .errors import (
+    DamageError,
+    Error,
+    InvalidError,
+    InvalidManifestError,
+    MissingBlobError,
+    NotFoundError,
+    UnavailableError,
+)
 from .manifest import Manifest
-from .names import check_name
+from .names import check_name, shown
+from .records import Location
 from .staging import Staging
 
 _FORMAT = 1
 _JSON = "draft.json"
 _BYTES = "bytes"
+_SHOWN_PATHS = 20
+
+Locate = Callable[[Sequence[bytes]], Mapping[bytes, Location]]
+"""Where the store has blobs; see Catalog.locate."""
 
 
 class KeptDraft:
     """One draft on disk, held by this process until it is closed; use it as a context manager."""
 
-    def __init__(self, draft: Draft, directory: str, staging: Staging) -> None:
+    def __init__(self, draft: Draft, directory: str, staging: Staging, *, saved: bool) -> None:
         self.draft = draft
         self._directory = directory
         self._staging = staging
+        self._saved = saved
+        self._held = True
+        staging.keep_only(draft.manifest.blobs() if saved else {})
+        draft.keep_in(staging)
 
     def __enter__(self) -> KeptDraft:
         return self
@@ -41,8 +59,8 @@ class KeptDraft:
         self.close()
 
     def save(self) -> None:
-        """Write the draft as it is now."""
-        self._staging.seal()
+        """Write the draft as it is now; it and its bytes are durable. Raises NoSpaceError, StoreError."""
+        self._staging.sync()
         draft = self.draft
         value = {
             "format": _FORMAT,
@@ -51,29 +69,57 @@ class KeptDraft:
             "description": draft.description,
             "metadata": draft.metadata,
             "manifest": draft.manifest.to_manifest_json(),
-            "originals": {blob.hex(): path for blob, path in draft.originals.items()},
         }
-        temporary = os.path.join(self._directory, f"{_JSON}.{uuid.uuid4().hex}")
-        with open(temporary, "wb") as file:
-            file.write(orjson.dumps(value))
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, os.path.join(self._directory, _JSON))
+        try:
+            _replace(os.path.join(self._directory, _JSON), orjson.dumps(value))
+            if not self._saved:
+                above = self._directory
+                for _ in ("project", "entity", "root"):
+                    above = os.path.dirname(above)
+                    fsync_directory(above)
+        except OSError as error:
+            raise storage_error(error, self._directory) from None
+        self._saved = True
 
-    def lend(self, staging: Staging) -> Draft:
-        """The draft with its bytes in a staging directory of the store's, for one log; what is kept stays whole."""
+    def lend(self, staging: Staging, locate: Locate) -> Draft:
+        """The draft with its bytes in a staging directory of the store's, for one log; what is kept stays whole.
+
+        The bytes are read and checked. Raises MissingBlobError, which names the files whose bytes are neither here any
+        more nor in the store.
+        """
+        self._staging.seal()
+        self._staging.drop_damaged()
+        self._check_complete(locate)
         staging.share(self._staging)
         self.draft.keep_in(staging)
         return self.draft
 
     def close(self) -> None:
-        """Let go of the draft; it stays on disk."""
+        """Let go of the draft. It stays on disk if it was ever saved."""
+        if self._held and not self._saved:
+            self.discard()
+        self._held = False
         self._staging.close()
 
     def discard(self) -> None:
-        """Remove the draft from disk."""
-        self._staging.discard()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """Remove the draft from disk, and let go of it. Raises NotAllowedError, StoreError."""
+        if self._held:
+            self._held = False
+            _erase(self._directory, self._staging)
+
+    def _check_complete(self, locate: Locate) -> None:
+        manifest = self.draft.manifest
+        absent = [blob for blob in manifest.blobs() if blob not in self._staging]
+        lost = set(absent).difference(locate(absent)) if absent else set()
+        if not lost:
+            return
+        paths = [entry.path for entry in manifest.in_order() if entry.blob in lost or entry.blocks in lost]
+        listed = ", ".join(shown(path) for path in paths[:_SHOWN_PATHS]) + (
+            ", ..." if len(paths) > _SHOWN_PATHS else ""
+        )
+        raise MissingBlobError(
+            f"the draft {self.draft.name} has lost the bytes of {listed}; `artifactfs add` them again, or `remove` them"
+        )
 
 
 class Drafts:
@@ -84,11 +130,9 @@ class Drafts:
 
     def names(self) -> Iterator[tuple[str, str, str]]:
         """(entity, project, name) of every draft, sorted."""
-        for entity in _listed(self._root):
-            for project in _listed(os.path.join(self._root, entity)):
-                for name in _listed(os.path.join(self._root, entity, project)):
-                    if os.path.exists(os.path.join(self._root, entity, project, name, _JSON)):
-                        yield entity, project, name
+        for names in self._directories():
+            if os.path.exists(os.path.join(self._root, *names, _JSON)):
+                yield names
 
     def exists(self, entity: str, project: str, name: str) -> bool:
         """Whether there is a draft of that name."""
@@ -97,33 +141,106 @@ class Drafts:
     def create(
         self, entity: str, project: str, name: str, type: str, algorithm: DigestAlgorithm, base: Manifest | None = None
     ) -> KeptDraft:
-        """A new draft, with the entries of `base` where one is given; on disk once it is saved."""
+        """A new draft, with the entries of `base` where one is given; on disk once it is saved.
+
+        Raises UnavailableError when another process has begun one meanwhile.
+        """
         directory = self._directory(entity, project, name)
-        staging = Staging(directory, keep=_BYTES)
         draft = Draft(name, type, algorithm, lambda: directory)
+        staging = Staging(directory, keep=_BYTES)
+        if os.path.lexists(os.path.join(directory, _JSON)):
+            staging.close()
+            raise UnavailableError(f"the draft {name} was begun by another process just now; try again")
+        kept = KeptDraft(draft, directory, staging, saved=False)
         if base is not None:
             draft.manifest = base.copy()
-        draft.keep_in(staging)
-        return KeptDraft(draft, directory, staging)
+        return kept
 
     def open(self, entity: str, project: str, name: str) -> KeptDraft:
         """The draft of that name. Raises NotFoundError, DamageError, and UnavailableError when another has it."""
         directory = self._directory(entity, project, name)
-        if not self.exists(entity, project, name):
-            raise NotFoundError(f"no draft {name!r} in {entity}/{project}; begin one with `artifactfs add {name} PATH`")
+        _read(directory, entity, project, name)  # no lock is made where there is no draft
         staging = Staging(directory, keep=_BYTES)
         try:
-            with open(os.path.join(directory, _JSON), "rb") as file:
-                draft = _parsed(file.read(), directory)
+            draft = _parsed(_read(directory, entity, project, name), directory)
+        except NotFoundError:
+            _erase(directory, staging)
+            raise
         except BaseException:
             staging.close()
             raise
-        draft.keep_in(staging)
-        return KeptDraft(draft, directory, staging)
+        return KeptDraft(draft, directory, staging, saved=True)
+
+    def read(self, entity: str, project: str, name: str) -> Draft:
+        """The draft of that name as it was last saved, whoever holds it. Raises NotFoundError, DamageError."""
+        directory = self._directory(entity, project, name)
+        return _parsed(_read(directory, entity, project, name), directory)
+
+    def sweep(self) -> None:
+        """Remove what commands left that died before they saved the draft they had begun."""
+        for names in self._directories():
+            directory = os.path.join(self._root, *names)
+            if os.path.lexists(os.path.join(directory, _JSON)):
+                continue
+            try:
+                staging = Staging(directory, keep=_BYTES)
+                if os.path.lexists(os.path.join(directory, _JSON)):
+                    staging.close()
+                else:
+                    _erase(directory, staging)
+            except Error:
+                continue  # a command is at work there, or it is another user's
+
+    def _directories(self) -> Iterator[tuple[str, str, str]]:
+        for entity in _listed(self._root):
+            for project in _listed(os.path.join(self._root, entity)):
+                for name in _listed(os.path.join(self._root, entity, project)):
+                    yield entity, project, name
 
     def _directory(self, entity: str, project: str, name: str) -> str:
         parts = (check_name("entity", entity), check_name("project", project), check_name("artifact", name))
         return os.path.join(self._root, *parts)
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Put a file in the place of another, or none, durably. Raises OSError."""
+    temporary = path + ".new"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    fsync_directory(os.path.dirname(path))
+
+
+def _erase(directory: str, staging: Staging) -> None:
+    """Remove a draft whose lock is held. Once the lock is gone the directory may be somebody else's."""
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.startswith(_JSON))
+        for name in names:  # the JSON itself first: what is left without it is no draft
+            os.unlink(os.path.join(directory, name))
+    except OSError as error:
+        staging.close()
+        raise storage_error(error, directory) from None
+    staging.discard()
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
+
+
+def _read(directory: str, entity: str, project: str, name: str) -> bytes:
+    try:
+        with open(os.path.join(directory, _JSON), "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        advice = f"begin one with `artifactfs add {name} PATH`"
+        raise NotFoundError(f"no draft {name!r} in {entity}/{project}; {advice}") from None
+    except OSError as error:
+        raise storage_error(error, directory) from None
 
 
 def _parsed(data: bytes, directory: str) -> Draft:
@@ -140,7 +257,6 @@ def _parsed(data: bytes, directory: str) -> Draft:
             description=value["description"],
             metadata=value["metadata"],
         )
-        draft.originals = {bytes.fromhex(blob): path for blob, path in value["originals"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, InvalidError, InvalidManifestError) as error:
         if isinstance(error, DamageError):
             raise

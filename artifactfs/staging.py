@@ -24,6 +24,7 @@ from .names import shown
 from .sources import source_error
 
 _LOCK_SUFFIX = ".lock"
+_ATTEMPTS = 100
 
 
 class StagedFile(NamedTuple):
@@ -173,7 +174,7 @@ class Staging:
             self._drop_packs(lambda pack: sizes.keys().isdisjoint(pack.blobs))
 
     def drop_damaged(self) -> None:
-        """Read all that an earlier process staged, and drop what is not what it was. Raises UnavailableError, ..."""
+        """Read all that an earlier process staged, and drop what is not what it was. Raises StoreError and others."""
         with self._guard:
             for blob, file in list(self.files.items()):
                 if not _is_whole(file, blob):
@@ -363,16 +364,9 @@ def _is_damaged(pack: SealedPack) -> bool:
 
 
 def _locked(path: str, wait: bool) -> int:
-    """Make a lock file, with its directory, and hold it. Others may take either away in between; then it is made anew."""
-    root = os.path.dirname(path)
+    """Make a lock file and hold it. A sweeper may take the file away in between; then it is made anew."""
     while True:
-        try:
-            os.makedirs(root, mode=0o700, exist_ok=True)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except (FileNotFoundError, FileExistsError):
-            if os.path.lexists(root) and not os.path.isdir(root):
-                raise
-            continue
+        lock = _lock_file(path)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(lock), os.stat(path)):
@@ -383,6 +377,17 @@ def _locked(path: str, wait: bool) -> int:
             os.close(lock)
             raise
         os.close(lock)
+
+
+def _lock_file(path: str) -> int:
+    """Open a lock file, made with its directory where missing; the directory too may be taken away in between."""
+    for _ in range(_ATTEMPTS):
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except (FileNotFoundError, FileExistsError) as error:
+            failure = error
+    raise failure
 
 
 _FICLONE = 0x40049409

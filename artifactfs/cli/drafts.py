@@ -11,7 +11,7 @@ from ..connect import DRAFTS
 from ..drafts import Drafts, KeptDraft
 from ..errors import ConflictError, Error, InvalidError, NotAStoreError, NotFoundError
 from ..manifest import Difference, Manifest
-from ..names import check_name, normalise_entry_path, shown
+from ..names import check_name, shown
 from ..sources import Symlinks
 from . import words
 from .commands import command
@@ -54,8 +54,7 @@ def add(
     sources = words.sources(paths)
     if type_ is not None:
         check_name("type", type_)
-    if prefix is not None:
-        normalise_entry_path(prefix)
+    prefix = words.prefix(prefix)
     with _opened(invocation, target, type_, base) as kept:
         before = kept.draft.manifest.copy()
         fill(invocation, kept.draft, sources, prefix, symlinks)
@@ -98,7 +97,9 @@ def status(invocation: Invocation, name: str | None) -> None:
     if name is not None:
         _status_of(invocation, words.target(invocation.config, name))
         return
-    facts = [_draft_fact(invocation, target) for target in kept_drafts(invocation).names()]
+    drafts = kept_drafts(invocation)
+    drafts.sweep()
+    facts = [_draft_fact(invocation, target) for target in drafts.names()]
     if invocation.output.json:
         invocation.output.data(facts)
     elif not facts:
@@ -119,6 +120,7 @@ def _opened(invocation: Invocation, target: tuple[str, str, str], type_: str | N
     entity, project, name = target
     try:
         drafts = kept_drafts(invocation)
+        drafts.sweep()
         present = drafts.exists(*target)
     except NotAStoreError:
         present = False
@@ -176,13 +178,13 @@ def _draft_fact(invocation: Invocation, target: tuple[str, str, str]) -> dict[st
     entity, project, name = target
     fact: dict[str, Any] = {"name": name, "qualified_name": f"{entity}/{project}/{name}"}
     try:
-        with kept_drafts(invocation).open(*target) as kept:
-            manifest = kept.draft.manifest
-            against, difference = _compared(invocation, target, manifest)
-            fact.update(type=kept.draft.type, file_count=len(manifest), size=manifest.size, against=against)
-            fact.update(difference._asdict())
+        draft = kept_drafts(invocation).read(*target)
+        manifest = draft.manifest
+        against, difference = _compared(invocation, target, manifest)
+        fact.update(type=draft.type, file_count=len(manifest), size=manifest.size, against=against)
+        fact.update(difference._asdict())
     except Error as error:
-        # One draft that another command holds, or that cannot be read, must not hide the others.
+        # One draft that cannot be read, or was logged just now, must not hide the others.
         fact["error"] = str(error)
     return fact
 
@@ -197,11 +199,11 @@ def _draft_row(fact: dict[str, Any]) -> list[str]:
 
 
 def _status_of(invocation: Invocation, target: tuple[str, str, str]) -> None:
-    with kept_drafts(invocation).open(*target) as kept:
-        manifest = kept.draft.manifest
-        against, difference = _compared(invocation, target, manifest)
+    draft = kept_drafts(invocation).read(*target)
+    manifest = draft.manifest
+    against, difference = _compared(invocation, target, manifest)
     if invocation.output.json:
-        fact: dict[str, Any] = {"name": target[2], "qualified_name": "/".join(target), "type": kept.draft.type}
+        fact: dict[str, Any] = {"name": target[2], "qualified_name": "/".join(target), "type": draft.type}
         fact.update(file_count=len(manifest), size=manifest.size, against=against, **difference._asdict())
         invocation.output.data(fact)
         return

@@ -7,19 +7,18 @@ from collections.abc import Iterable
 
 from ..draft import Draft, Progress
 from ..errors import ConflictError, InvalidError, NotAStoreError, NotFoundError, TypeConflictError
-from ..names import normalise_entry_path, shown
+from ..names import shown
 from ..records import Collection
 from ..sources import Symlinks
 from .invocation import Invocation
 
 
 def fill(invocation: Invocation, draft: Draft, paths: Iterable[str], prefix: str | None, symlinks: Symlinks) -> None:
-    """Add local paths to a draft: what is in a directory, below `prefix`; a file by its own name.
+    """Add local paths to a draft: what is in a directory, below `prefix` (see words.prefix); a file by its own name.
 
     A path that is itself a link was named by the user and is followed, unless links are skipped.
     """
     paths = list(paths)
-    below = normalise_entry_path(prefix) if prefix else None
     progress = invocation.output.progress()
     if progress is not None:
         progress.start(f"reading {draft.name}", *_totals(paths))
@@ -28,7 +27,7 @@ def fill(invocation: Invocation, draft: Draft, paths: Iterable[str], prefix: str
             if symlinks == "skip" and os.path.islink(path):
                 invocation.output.note(f"{shown(path)} is a symbolic link and was skipped")
             else:
-                _add(draft, path, below, symlinks, progress)
+                _add(draft, path, prefix, symlinks, progress)
     finally:
         if progress is not None:
             progress.done()

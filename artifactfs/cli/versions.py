@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..draft import Draft
-from ..errors import TypeConflictError
+from ..errors import InvalidError, TypeConflictError
 from ..metadata import checked_metadata
 from ..names import check_alias, check_name, shown
 from ..records import INHERIT_TTL, Membership
@@ -42,9 +42,7 @@ _UNKNOWN = "nothing partial is left in the store; `artifactfs ls {name}` shows w
 @click.option(
     "--symlinks",
     type=click.Choice(["error", "follow", "skip"]),
-    default="error",
-    show_default=True,
-    help="What to do with symbolic links in directories.",
+    help="What to do with symbolic links in directories.  [default: error]",
 )
 def log(
     invocation: Invocation,
@@ -57,7 +55,7 @@ def log(
     metadata_file: str | None,
     ttl: str | None,
     prefix: str | None,
-    symlinks: Symlinks,
+    symlinks: Symlinks | None,
 ) -> None:
     """Log files as a new version of an artifact.
 
@@ -77,7 +75,12 @@ def log(
     target = words.target(invocation.config, name)
     sources = words.sources(paths)
     if sources:
-        answer = _log_paths(invocation, target, type_, about, aliases, (sources, prefix, symlinks))
+        contents = (sources, words.prefix(prefix), symlinks or "error")
+        answer = _log_paths(invocation, target, type_, about, aliases, contents)
+    elif prefix is not None or symlinks is not None:
+        raise InvalidError(
+            "--prefix and --symlinks go with a PATH; those of an open draft were said to `artifactfs add`"
+        )
     else:
         answer = _log_kept(invocation, target, type_, about, aliases)
     membership, created = answer
@@ -137,7 +140,7 @@ def _log_kept(
         _describe(kept.draft, about)
         staging = invocation.store().new_staging()
         try:
-            answer = _commit(invocation, kept.lend(staging), entity, project, aliases)
+            answer = _commit(invocation, kept.lend(staging, invocation.store().locate), entity, project, aliases)
         finally:
             staging.close()
         kept.discard()

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ..config import Config, is_url
 from ..errors import InvalidError, InvalidMetadataError, InvalidNameError, SourceMissingError
-from ..names import VersionName, parse_version_name, shown
+from ..names import VersionName, normalise_entry_path, parse_version_name, shown
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -76,6 +76,20 @@ def sources(paths: Iterable[str]) -> list[str]:
             raise SourceMissingError(f"{shown(path)} is not there; check the path")
         found.append(path)
     return found
+
+
+def prefix(text: str | None) -> str | None:
+    """The directory that `--prefix` names, None for the root (`./` and the like). Raises InvalidPathError."""
+    if text is None or (not text.startswith("/") and all(part in ("", ".") for part in text.split("/"))):
+        return None
+    return normalise_entry_path(text)
+
+
+def directory(path: str, argument: str) -> str:
+    """A directory given as an argument. Raises InvalidError for an empty word, as unset variables leave in scripts."""
+    if not path:
+        raise InvalidError(f"{argument} is empty; give a directory, or leave it away")
+    return path
 
 
 def _value(key: str, text: str) -> Any:

@@ -101,3 +101,13 @@ def test_the_digest_algorithm_of_the_environment(run: Any, data: Path, monkeypat
     fact = run("log", "set", data, "--type", "dataset", "--json").json
     assert fact["digest_algorithm"] == "MD5"
     assert len(fact["digest"]) == 32
+
+
+@pytest.mark.parametrize("prefix", ["./", ".", "", ".//./"])
+def test_a_prefix_that_is_the_root(prefix: str, run: Any, data: Path) -> None:
+    run("log", "set", data, "--prefix", prefix, "--type", "dataset")
+    run("log", "plain", data, "--type", "dataset")
+    run("add", "kept", data, "--prefix", prefix, "--type", "dataset")
+    run("log", "kept")
+    listed = {run("ls", "-R", f"{name}:latest").out for name in ("set", "plain", "kept")}
+    assert len(listed) == 1
