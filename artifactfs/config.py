@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidConfigError, InvalidError
@@ -26,7 +26,7 @@ COMPLETION_VARIABLE = "_ARTIFACTFS_COMPLETE"
 _PREFIX = "ARTIFACTFS_"
 _KEYS = ("store", "entity", "project", "cache_dir", "digest_algorithm", "token", "artifact_dir")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]*:[^/]*(?=@)")
+_CREDENTIALS = re.compile(r"(?<=://).*(?=@)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,13 @@ class Config:
     token: str | None = field(repr=False)
     artifact_dir: str
     store_is_default: bool
+
+    def at(self, store: str) -> Config:
+        """The same settings, with the store at another location. Raises InvalidConfigError."""
+        try:
+            return replace(self, store=_location(store, ""), store_is_default=False)
+        except InvalidError as error:
+            raise InvalidConfigError(f"store: {error}") from None
 
     def __repr__(self) -> str:
         return f"Config(store={without_credentials(self.store)!r}, entity={self.entity!r}, project={self.project!r})"
@@ -111,8 +118,11 @@ def is_url(location: str) -> bool:
 
 
 def without_credentials(location: str) -> str:
-    """A store's location as it may be shown: the user and password of a URL are left out."""
-    return _CREDENTIALS.sub("...", location)
+    """A store's location as it may be shown: what stands before the host of a URL is left out.
+
+    A password may hold any character when it is written by hand, `/` and `@` too: everything up to the last `@` goes.
+    """
+    return _CREDENTIALS.sub("...", location, count=1) if is_url(location) else location
 
 
 class _Settings:
@@ -171,6 +181,8 @@ def _read_file(path: str) -> dict[str, str]:
 
 
 def _location(value: str, base: str) -> str:
+    if not value:
+        raise InvalidError("the location is empty; give a directory")
     return value if is_url(value) else _directory(value, base)
 
 

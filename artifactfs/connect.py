@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import orjson
@@ -38,12 +38,15 @@ _PARTS = frozenset({*_FOLDERS, _MARKER_DRAFT})
 def connect(location: str | None = None, *, config: Config | None = None, create: bool = False) -> Store:
     """Open the store at `location`, or the configured one; close it after use.
 
+    `config` is the configuration to go by, instead of that of the environment; a location given too wins over its own.
     The default store, which nobody chose, is made on first use; any other only with `create`, where its directory is
     missing or empty. A store that cannot be written to is opened for reading. Raises NotAStoreError, SchemaError,
     NotAllowedError, UnavailableError, StoreError.
     """
-    if config is None or location is not None:
-        config = load(store=location)
+    if config is None:
+        config = load()
+    if location is not None:
+        config = config.at(location)
     root = _directory_of(config.store)
     with _plain_errors(root):
         if (create or config.store_is_default) and not os.path.lexists(os.path.join(root, MARKER)):
@@ -99,6 +102,7 @@ def _open(root: str, config: Config) -> Store:
     from .catalog.queries import SqlCatalog
     from .store import Store
 
+    _make_folders_again(root)
     writable = _writable(root)
     return Store(
         catalog=SqlCatalog.open(_catalog_url(root), read_only=not writable),
@@ -112,6 +116,7 @@ def _open(root: str, config: Config) -> Store:
 
 def _fill(root: str) -> None:
     """Write the parts of a store, the marker last. The root is locked."""
+    from .blobs.durable import fsync_directory
     from .catalog.queries import SqlCatalog
 
     for name in _FOLDERS:
@@ -126,10 +131,10 @@ def _fill(root: str) -> None:
         file.write(orjson.dumps({"format": FORMAT, "store": store_id}) + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    _sync_directory(root)
+    fsync_directory(root)
     os.rename(draft, os.path.join(root, MARKER))
-    _sync_directory(root)
-    _sync_directory(os.path.dirname(root))
+    fsync_directory(root)
+    fsync_directory(os.path.dirname(root))
 
 
 def _check_marker(root: str) -> None:
@@ -155,6 +160,16 @@ def _is_part(name: str) -> bool:
     return name in _PARTS or name.startswith(CATALOG)
 
 
+def _make_folders_again(root: str) -> None:
+    """Make folders that are gone, as empty ones are in an archive, or in a copy made by a tool that keeps files only.
+
+    Where that cannot be done the store is still there to be read.
+    """
+    for name in _FOLDERS:
+        with suppress(OSError):
+            os.makedirs(os.path.join(root, name), exist_ok=True)
+
+
 def _writable(root: str) -> bool:
     """Whether this process may change the store; access(2) also knows of read-only file systems."""
     places = [os.path.join(root, name) for name in ("", CATALOG, *_FOLDERS)]
@@ -171,18 +186,6 @@ def _locked(root: str) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot; their own rename is durable.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
     finally:
         os.close(descriptor)
 

@@ -132,3 +132,35 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush" not in repr(loaded)
     assert "hush" not in config.without_credentials(loaded.store)
     assert "host/db" in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://hush@host/x",
+        "https://hush:@host/x",
+        "postgresql://mira:hu/sh@host/x",
+        "postgresql://mira:hu@sh@host/x",
+        "postgresql://mira:hu?sh#hush@host/x",
+        "postgresql://mira:hu://sh@host/x",
+        "postgresql://mira:hu\nsh@host/x",
+    ],
+)
+def test_nothing_before_the_host_is_shown(url: str) -> None:
+    scheme = url.partition(":")[0]
+    assert config.without_credentials(url) == f"{scheme}://...@host/x"
+
+
+@pytest.mark.parametrize("location", ["https://host:8/x", "/srv/a@b", "rel@ative"])
+def test_a_location_without_credentials_is_shown_whole(location: str) -> None:
+    assert config.without_credentials(location) == location
+
+
+def test_the_same_settings_at_another_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded = config.load(cache_dir="/c", entity="me")
+    moved = loaded.at("here")
+    assert (moved.store, moved.cache_dir, moved.entity) == (str(tmp_path / "here"), "/c", "me")
+    assert not moved.store_is_default
+    with pytest.raises(InvalidConfigError, match="empty"):
+        loaded.at("")

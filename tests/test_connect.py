@@ -13,7 +13,16 @@ import pytest
 
 from artifactfs.config import load
 from artifactfs.connect import connect, create_store
-from artifactfs.errors import NotAllowedError, NotAStoreError, ReadOnlyStoreError, SchemaError, StoreError
+from artifactfs.digest import DigestAlgorithm
+from artifactfs.draft import Draft
+from artifactfs.errors import (
+    InvalidConfigError,
+    NotAllowedError,
+    NotAStoreError,
+    ReadOnlyStoreError,
+    SchemaError,
+    StoreError,
+)
 
 # The modules are loaded as root: another user may not be able to read them where they lie.
 AS_NOBODY = (
@@ -199,3 +208,51 @@ def test_a_read_only_file_system(root: Path, tmp_path: Path) -> None:
             create_store(str(view / "new"))
     finally:
         subprocess.run(["umount", view], check=True)
+
+
+def test_a_location_wins_over_that_of_a_config_and_keeps_the_rest(root: Path, tmp_path: Path) -> None:
+    create_store(str(root))
+    config = load(store=str(tmp_path / "nowhere"), cache_dir=str(tmp_path / "cache"))
+    store = connect(str(root), config=config)
+    assert store.location == str(root)
+    membership, _ = store.log(
+        Draft("set", "dataset", DigestAlgorithm.BLAKE3, lambda: store.staging_root), entity="me", project="demo"
+    )
+    store.tree_of(membership.version)
+    store.close()
+    assert list((tmp_path / "cache").rglob("*.tree"))
+
+
+def test_an_empty_location_is_not_the_default_store(own_home: Path) -> None:
+    with pytest.raises(InvalidConfigError, match="empty"):
+        connect("")
+    assert not (own_home / ".local/share/artifactfs").exists()
+
+
+def test_empty_folders_that_a_copy_left_out_are_made_again(root: Path) -> None:
+    create_store(str(root))
+    folders = [path for path in root.iterdir() if path.is_dir()]
+    assert len(folders) == 5
+    for folder in folders:
+        folder.rmdir()
+    store = connect(str(root))
+    assert store.writable
+    store.new_staging().close()
+    store.close()
+    assert all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_read_only_store_with_a_folder_gone_is_read(root: Path, tmp_path: Path) -> None:
+    create_store(str(root))
+    (root / "drafts").rmdir()
+    if subprocess.run(["mount", "--bind", root, root], check=False).returncode:
+        pytest.skip("bind mounts are not allowed here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", root], check=True)
+        store = connect(str(root))
+        assert not store.writable
+        assert store.catalog.entities() == []
+        store.close()
+    finally:
+        subprocess.run(["umount", root], check=True)
