@@ -43,6 +43,8 @@ map this tree exhaustively, each in its own module.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class Error(Exception):
     """The root of all errors of artifactfs."""
@@ -145,7 +147,12 @@ class MissingBlobError(DamageError):
 
 
 class VerificationError(DamageError):
-    """A directory differs from the manifest it was checked against."""
+    """A directory, or what the store holds, differs from the manifest it was checked against."""
+
+    def __init__(self, *args: object, faults: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(*args)
+        self.faults = sorted(faults, key=lambda fault: fault[1])
+        """(kind, path) of each, sorted by path; the kind is `changed`, `missing`, `extra` or `damaged`."""
 
 
 class StoreError(Error, RuntimeError):

@@ -152,7 +152,9 @@ def global_options() -> list[click.Option]:
     """The options that every command takes, before its name or after it."""
 
     def store(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
-        if value:
+        if value == "":
+            raise click.UsageError("--store is empty; give the directory of a store", context)
+        if value is not None:
             context.ensure_object(Invocation).location = value
 
     def flag(context: click.Context, parameter: click.Parameter, value: Any) -> None:

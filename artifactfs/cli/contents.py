@@ -11,7 +11,7 @@ from ..artifact import Artifact
 from ..errors import EntryNotFoundError, VerificationError
 from ..manifest import Entry, Manifest
 from ..names import normalise_entry_path, shown
-from . import completion
+from . import completion, words
 from .commands import command
 from .facts import version_fact
 from .invocation import Invocation
@@ -19,6 +19,7 @@ from .output import Column, counted, size
 
 _PORTION = 4 << 20
 _COMPARED = 5000
+_SHOWN_OBJECTS = 3
 
 
 @command("cat", examples=["artifactfs cat digits:v0 train.csv | head -3"])
@@ -51,7 +52,8 @@ def download(invocation: Invocation, ref: str, dest: str | None, prefix: str | N
     files stay. The last line printed is the directory.
     """
     artifact = _artifact(invocation, ref)
-    root = dest if dest is not None else os.path.join(invocation.config.artifact_dir, artifact.source_name)
+    default = os.path.join(invocation.config.artifact_dir, artifact.source_name)
+    root = default if dest is None else words.directory(dest, "DEST")
     invocation.when_interrupted = "no file was written in part; download again to go on"
     entries = [entry for entry in artifact.manifest.in_order() if entry.path.startswith(prefix or "")]
     target = artifact.download(root, prefix, progress=invocation.output.progress())
@@ -98,14 +100,18 @@ def verify(invocation: Invocation, ref: str, directory: str | None) -> None:
     With DIR, the files there; without it, every stored byte of the version. Exits with 3 and lists what differs.
     """
     artifact = _artifact(invocation, ref)
-    if directory is not None:
-        faults = _faults_of_directory(invocation, artifact, directory)
-        what = shown(directory)
-    else:
-        faults = _faults_of_store(invocation, artifact)
-        what = "the store"
+    progress, faults = invocation.output.progress(), []
+    try:
+        if directory is not None:
+            artifact.verify(words.directory(directory, "DIR"), progress=progress)
+        else:
+            artifact.verify_stored(progress=progress)
+    except VerificationError as error:
+        faults = error.faults
+    objects = {} if directory is not None else _objects(invocation, artifact, [path for _, path in faults])
+    what = shown(directory) if directory is not None else "the store"
     if invocation.output.json:
-        listed = [{"path": path, "fault": fault} for fault, path in faults]
+        listed = [_fault_fact(fault, path, objects) for fault, path in faults]
         fact = version_fact(artifact.membership)
         fact.update(checked=what if directory is None else os.path.abspath(directory), ok=not faults, faults=listed)
         invocation.output.data(fact)
@@ -115,7 +121,7 @@ def verify(invocation: Invocation, ref: str, directory: str | None) -> None:
     if faults:
         raise VerificationError(
             f"{what} differs from {artifact.qualified_name} in {counted(len(faults), 'file')}; "
-            + ("log or download it again" if directory is not None else "restore the store, or log the files again")
+            + ("log or download it again" if directory is not None else _restoring(objects))
         )
     if not invocation.output.json:
         checked = f"{counted(artifact.file_count, 'file')}, {size(artifact.size)}"
@@ -166,28 +172,26 @@ def _change_fact(change: Change) -> dict[str, Any]:
     return fact
 
 
-def _faults_of_directory(invocation: Invocation, artifact: Artifact, directory: str) -> list[tuple[str, str]]:
-    from ..download import compare
-
-    entries = list(artifact.manifest.in_order())
-    progress = invocation.output.progress()
-    if progress is not None:
-        progress.start(f"verify {artifact.name}", len(entries), artifact.size)
-    try:
-        mismatch = compare(entries, directory, None if progress is None else progress.advance)
-    finally:
-        if progress is not None:
-            progress.done()
-    found = [(kind, path) for kind, paths in zip(mismatch._fields, mismatch, strict=True) for path in paths]
-    return sorted(found, key=lambda fault: fault[1])
+def _objects(invocation: Invocation, artifact: Artifact, paths: list[str]) -> dict[str, list[str]]:
+    """The stored objects that hold the bytes of the files, as far as the catalog knows them."""
+    blobs = {path: _blobs(artifact.manifest.entries[path]) for path in paths}
+    places = invocation.store().locate([blob for found in blobs.values() for blob in found])
+    return {path: sorted({places[blob].name for blob in found if blob in places}) for path, found in blobs.items()}
 
 
-def _faults_of_store(invocation: Invocation, artifact: Artifact) -> list[tuple[str, str]]:
-    progress = invocation.output.progress()
-    if progress is not None:
-        progress.start(f"verify {artifact.name}", artifact.file_count, artifact.size)
-    try:
-        return [("damaged", path) for path in invocation.store().verify_stored(artifact.membership.version, progress)]
-    finally:
-        if progress is not None:
-            progress.done()
+def _blobs(entry: Entry) -> list[bytes]:
+    return [blob for blob in (entry.blob, entry.blocks) if blob is not None]
+
+
+def _fault_fact(fault: str, path: str, objects: dict[str, list[str]]) -> dict[str, Any]:
+    fact: dict[str, Any] = {"path": path, "fault": fault}
+    return {**fact, "objects": objects[path]} if path in objects else fact
+
+
+def _restoring(objects: dict[str, list[str]]) -> str:
+    """What helps against damage in the store."""
+    names = sorted({name for found in objects.values() for name in found})
+    listed = ", ".join(names[:_SHOWN_OBJECTS]) + (
+        f" and {len(names) - _SHOWN_OBJECTS} more (see --json)" if len(names) > _SHOWN_OBJECTS else ""
+    )
+    return f"restore {listed or 'the store'} from a backup of the store"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..errors import InvalidError
+from . import words
 from .commands import command
 from .invocation import Invocation
 
@@ -22,7 +23,7 @@ def init(invocation: Invocation, location: str | None, blobs: str | None) -> Non
 
     if blobs is not None:
         raise InvalidError("this version keeps the bytes in the store's directory; leave --blobs away")
-    config = invocation.config if location is None else load(store=location)
+    config = invocation.config if location is None else load(store=words.directory(location, "LOCATION"))
     created = create_store(config.store)
     connect(config=config).close()  # a store that cannot be used is an error here and now
     if invocation.output.json:

@@ -112,7 +112,13 @@ def test_verify_the_stored_bytes(run: Any, filled: Path) -> None:
     result = run("verify", "set", code=3)
     assert result.out == "damaged   big.bin\n"
     result = run("verify", "set", "--json", code=3)
-    assert result.json["faults"] == [{"path": "big.bin", "fault": "damaged"}]
+    (fault,) = result.json["faults"]
+    name = str(blob.relative_to(filled.parent / "store"))
+    assert (fault["path"], fault["fault"]) == ("big.bin", "damaged")
+    assert name in fault["objects"]
+    # To log the files again would leave the stored bytes as they are.
+    assert f"restore {name}" in result.err
+    assert "again" not in result.err
 
 
 class Told:
