@@ -74,6 +74,7 @@ def test_download(run: Any, data: Path) -> None:
         assert loading.returncode == 130
         assert err.startswith("artifactfs: interrupted; ")
         assert err.count("\n") == 1
-        assert [name for name in os.listdir(folder) if "copy" in name] == []
+        assert [name for name in os.listdir(folder) if "copy" in name] == [".copy.artifactfs-part"]
     run("download", "set", "copy")
     run("verify", "set", "copy")
+    assert [name for name in os.listdir(folder) if "copy" in name] == ["copy"]
