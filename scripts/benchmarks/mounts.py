@@ -17,11 +17,12 @@ READY = 30.0  # seconds until a peer's mount must answer
 def artifactfs(bench: Bench, store: str, where: str, *options: str) -> Iterator[str]:
     """A version of a store, mounted by the program as a user would."""
     point = _point(bench, "artifactfs")
-    bench.cli(store, "mount", point, where, *options)
     try:
+        bench.cli(store, "mount", point, where, *options)
         yield point
-    finally:
         bench.cli(store, "umount", point)
+    finally:
+        _take_down(point)
 
 
 @contextmanager
@@ -65,9 +66,15 @@ def _served(bench: Bench, name: str, command: Callable[[str], list[str]]) -> Ite
             time.sleep(0.05)
         yield point
     finally:
-        subprocess.run(["fusermount3", "-u", "-z", point], check=False)
+        _take_down(point)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _take_down(point: str) -> None:
+    """Whatever happened: nothing may be mounted where the bench's directory is about to be removed."""
+    if os.path.ismount(point):
+        subprocess.run(["fusermount3", "-u", "-z", point], check=True)
