@@ -175,7 +175,7 @@ def test_a_draft_that_is_begun_while_another_is_discarded(
     moment: str, drafts: Drafts, files: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(drafts, files)
-    rmtree, rmdir = shutil.rmtree, os.rmdir
+    rmtree, discard = shutil.rmtree, Staging.discard
     outcomes: list[str] = []
 
     def another() -> None:
@@ -190,13 +190,13 @@ def test_a_draft_that_is_begun_while_another_is_discarded(
             another()
         rmtree(path, **options)
 
-    def late_rmdir(path: Any, **options: Any) -> None:
-        if path == str(place) and moment == "after the lock is gone" and not outcomes:
+    def early_discard(staging: Staging) -> None:
+        discard(staging)
+        if moment == "after the lock is gone" and not outcomes:
             another()
-        rmdir(path, **options)
 
     monkeypatch.setattr(shutil, "rmtree", late_rmtree)
-    monkeypatch.setattr(os, "rmdir", late_rmdir)
+    monkeypatch.setattr(Staging, "discard", early_discard)
     with drafts.open(*SET) as kept:
         kept.discard()
     if moment == "before the bytes go":
