@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from artifactfs import Artifact
-from artifactfs.artifact import surroundings
 from artifactfs.digest import blob_digest
 from artifactfs.errors import SourceChangedError, SourceError, SourceMissingError
 from artifactfs.store import Store
@@ -136,36 +134,3 @@ def test_change_between_adding_and_logging(store: Store, source: Path, deed: str
     assert store.read_entry(store.manifest_of(membership.version).entries["data.bin"]) == added
     assert store.verify_stored(membership.version) == []
     assert store.catalog.sessions() == []
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[None]:
-    before = surroundings.memory
-    surroundings.memory = lambda: str(tmp_path / "memory")
-    yield
-    surroundings.memory = before
-
-
-def test_change_after_an_unchanged_file_was_added_again(store: Store, tmp_path: Path, memory: None) -> None:
-    """A file whose hash is remembered is not copied again. Changed before the log, it is an error, or its old bytes."""
-    source = tmp_path / "data.bin"
-    source.write_bytes(b"a" * (9 << 20))
-    os.utime(source, (1_000_000_000, 1_000_000_000))
-    while time.time_ns() < os.stat(source).st_ctime_ns + 100_000_000:
-        time.sleep(0.01)  # what was touched just now is not remembered
-    first = Artifact("data", "dataset", staging_root=lambda: store.staging_root)
-    first.add_file(str(source))
-    second = Artifact("data", "dataset", staging_root=lambda: store.staging_root)
-    second.add_file(str(source))
-    assert list(second.draft.originals.values()) == [str(source)] * 2  # the bytes and the block list: not copied
-    overwrite_the_end(source)
-    first.draft.close()
-    try:
-        membership, _ = store.log(second.draft, **ME)
-    except SourceChangedError as error:
-        assert str(source) in str(error)
-        assert store.catalog.entities() == []
-    else:
-        assert store.read_entry(store.manifest_of(membership.version).entries["data.bin"]) == b"a" * (9 << 20)
-        assert store.verify_stored(membership.version) == []
-    second.draft.close()

@@ -131,6 +131,7 @@ def test_kill_at_system_calls(watched: Watched, zygote: Zygote, strace: None, to
             # Threads share the work differently each time, so a late call may not come: an earlier one will.
             assert answer["status"] == 0 and number > 1
             number, seed = number // 2, seed + "again"
+            versions = watched.check()
         assert answer["status"] == -signal.SIGKILL, (kind, number, answer)
         kills += 1
         found = watched.check()
