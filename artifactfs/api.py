@@ -28,11 +28,13 @@ _current: list[Run] = []
 
 def _store(location: str | None, config: Config) -> Store:
     """The process's store at a location, opened once. A forked child opens its own."""
-    place = config.store if location is None else load(store=location).store
+    if location is not None:
+        config = config.at(location)
+    place = config.store
     key = (os.getpid(), place)
     with _guard:
         if key not in _stores:
-            _stores[key] = connect(place, create=True)
+            _stores[key] = connect(config=config, create=True)
         return _stores[key]
 
 

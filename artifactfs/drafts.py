@@ -81,18 +81,14 @@ class KeptDraft:
             raise storage_error(error, self._directory) from None
         self._saved = True
 
-    def lend(self, staging: Staging, locate: Locate) -> Draft:
-        """The draft with its bytes in a staging directory of the store's, for one log; what is kept stays whole.
+    def check(self, locate: Locate) -> None:
+        """Read all staged bytes, so that the draft can be logged.
 
-        The bytes are read and checked. Raises MissingBlobError, which names the files whose bytes are neither here any
-        more nor in the store.
+        Raises MissingBlobError, which names the files whose bytes are neither here any more nor in the store.
         """
         self._staging.seal()
         self._staging.drop_damaged()
         self._check_complete(locate)
-        staging.share(self._staging)
-        self.draft.keep_in(staging)
-        return self.draft
 
     def close(self) -> None:
         """Let go of the draft. It stays on disk if it was ever saved."""

@@ -123,23 +123,6 @@ class Staging:
             hashed = self._copy(source, before.st_size, algorithm, on_bytes, path, before)
         return hashed
 
-    def share(self, other: Staging) -> None:
-        """Hold here, by hard links, all that the other directory of the same store holds.
-
-        Publishing consumes what it is given: a draft that is kept must be whole again when its log fails.
-        """
-        other.seal()
-        with self._guard:
-            try:
-                for blob, file in other.files.items():
-                    self.files[blob] = StagedFile(self._linked(file.path), file.size)
-                for pack in other.packs:
-                    self.packs.append(pack._replace(path=self._linked(pack.path)))
-                    self._packed.update(pack.blobs)
-            except OSError as error:
-                raise storage_error(error, self.directory) from None
-            self._count = max(self._count, other._count)
-
     def seal(self) -> None:
         """Close the pack that is being filled; `packs` and `files` then hold everything."""
         with self._guard:
@@ -283,11 +266,6 @@ class Staging:
         if hashed.block_list is not None:
             self.take_bytes(hashed.block_list)
         return hashed
-
-    def _linked(self, path: str) -> str:
-        linked = os.path.join(self.directory, os.path.basename(path))
-        os.link(path, linked)
-        return linked
 
     def _pack(self, blob: bytes, data: bytes) -> None:
         writer = self._writer

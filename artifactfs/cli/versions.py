@@ -138,11 +138,8 @@ def _log_kept(
             raise TypeConflictError(f"the draft {name} has the type {shown(kept.draft.type)}; leave --type away")
         settled_type(known_collection(invocation, *target), name, kept.draft.type)
         _describe(kept.draft, about)
-        staging = invocation.store().new_staging()
-        try:
-            answer = _commit(invocation, kept.lend(staging, invocation.store().locate), entity, project, aliases)
-        finally:
-            staging.close()
+        kept.check(invocation.store().locate)
+        answer = _commit(invocation, kept.draft, entity, project, aliases)
         kept.discard()
     return answer
 
