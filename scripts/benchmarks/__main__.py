@@ -42,6 +42,8 @@ def main() -> int:
     rows: list[Row | Skipped] = []
     try:
         heading = conditions(bench)
+        if "P6b" in options.only:
+            bench.tree()
         for number in options.only:
             print(f"measuring {number}", file=sys.stderr)
             rows.extend(MEASUREMENTS[number](bench))

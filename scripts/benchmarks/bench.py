@@ -42,6 +42,8 @@ class Bench:
     rclone: str
     bindfs: str | None
     made: dict[str, str] = field(default_factory=dict)
+    tree_made: float = 0.0
+    """When `tree` was made, in seconds since 1970."""
 
     def path(self, *parts: str) -> str:
         """A place in the bench's directory."""
@@ -67,7 +69,9 @@ class Bench:
 
     def tree(self) -> str:
         """A directory of `sizes.tree_files` files of 32 bytes, 1,000 to a directory, all different."""
-        return self._once("tree", lambda place: _write_files(place, self.sizes.tree_files, 32, 1000))
+        place = self._once("tree", lambda place: _write_files(place, self.sizes.tree_files, 32, 1000))
+        self.tree_made = self.tree_made or time.time()
+        return place
 
     def _once(self, name: str, write: Callable[[str], None]) -> str:
         if name not in self.made:
