@@ -31,6 +31,7 @@ from .errors import (
     NotAllowedError,
     NotFoundError,
     ReadOnlyStoreError,
+    StoreError,
     TypeConflictError,
     UnavailableError,
 )
@@ -41,7 +42,7 @@ from .publishing import Order, Publisher
 from .reader import OpenBlob, Reader
 from .records import Change, Collection, Location, Membership, Run, Version
 from .staging import Staging
-from .treeindex import TreeIndex, build
+from .treeindex import TreeIndex, build, encode
 
 _log = logging.getLogger(__name__)
 
@@ -150,9 +151,15 @@ class Store:
         except (DamageError, FileNotFoundError):
             pass
         manifest = self.manifest_of(version)
-        os.makedirs(self._trees_root, mode=0o700, exist_ok=True)
-        build(path, manifest, version.manifest, self.catalog.locate(list(manifest.blobs())))
-        return TreeIndex.open(path, version.manifest)
+        locations = self.catalog.locate(list(manifest.blobs()))
+        try:
+            os.makedirs(self._trees_root, mode=0o700, exist_ok=True)
+            build(path, manifest, version.manifest, locations)
+            return TreeIndex.open(path, version.manifest)
+        except (DamageError, StoreError, NotAllowedError, OSError) as error:
+            # A full or read-only cache directory makes it slower, and nothing else.
+            _log.warning("the tree of %s is kept in memory only; %s", version.qualified_name, error)
+            return TreeIndex(encode(manifest, version.manifest, locations), version.manifest)
 
     def open_entry(self, entry: Entry, hint: Location | None = None) -> OpenBlob:
         """The bytes of an entry, open for ranged reads. Raises MissingBlobError, DamageError."""

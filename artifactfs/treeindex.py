@@ -111,6 +111,8 @@ class TreeIndex:
         except OSError as error:
             raise DamageError(f"tree index {path} cannot be opened; {error.strerror}") from None
         try:
+            if os.fstat(descriptor).st_uid not in (0, os.geteuid()):
+                raise DamageError(f"tree index {path} is somebody else's")
             data = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
         except (OSError, ValueError):
             raise DamageError(f"tree index {path} cannot be mapped") from None

@@ -300,3 +300,23 @@ def _dead_pid() -> int:
     done = subprocess.Popen(["true"])
     done.wait()
     return done.pid
+
+
+def test_a_cache_directory_that_cannot_be_written_to_only_slows(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    version = log(store, {"d/f": b"1"})[0].version
+    Path(store._trees_root).parent.mkdir(parents=True, exist_ok=True)
+    Path(store._trees_root).write_text("a file where the directory should be")
+    assert store.tree_of(version).find_path("d/f") is not None
+    assert "memory only" in caplog.text
+
+
+def test_a_tree_index_of_another_user_is_not_believed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = log(store, {"d/f": b"1"})[0].version
+    store.tree_of(version)
+    (path,) = Path(store._trees_root).iterdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(path, 12345, -1)
+    store._trees.clear()
+    assert store.tree_of(version).find_path("d/f") is not None
+    assert path.stat().st_uid == 0  # built anew
