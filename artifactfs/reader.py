@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from .blobs.durable import storage_error
-from .blobs.protocol import Blobs
+from .blobs.protocol import Blobs, is_blob_object
 from .digest import BLOCK_SIZE, blob_digest, parse_block_list
 from .errors import DamageError, MissingBlobError
 from .records import Location
@@ -185,7 +185,7 @@ class Reader:
     def _open_at(self, blob: bytes, size: int, location: Location, blocks: bytes | None) -> OpenBlob:
         if location.length != size:
             raise DamageError(f"blob {blob.hex()} has {location.length} bytes in the store, not {size}")
-        if location.offset == 0 and location.name.startswith("blobs/"):
+        if location.offset == 0 and is_blob_object(location.name):
             path = self._blobs.local_file(location.name)
             if path is not None:
                 return _open_local(path, size)

@@ -19,7 +19,7 @@ import orjson
 import zstandard
 
 from .blobs.durable import storage_error
-from .blobs.protocol import Blobs, journal_object
+from .blobs.protocol import Blobs, is_blob_object, journal_object
 from .catalog.protocol import Catalog
 from .copying import OnBytes, copy_and_hash
 from .digest import DigestAlgorithm, blob_digest
@@ -214,7 +214,7 @@ class Store:
             return False
         size = location.length
         try:
-            path = self.blobs.local_file(location.name) if location.name.startswith("blobs/") else None
+            path = self.blobs.local_file(location.name) if is_blob_object(location.name) else None
             if path is None:
                 return blob_digest(self.blobs.read(location.name, location.offset, size)) == blob
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

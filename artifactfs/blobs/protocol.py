@@ -88,6 +88,11 @@ def blob_object(digest: bytes, generation: int = 0) -> str:
     return f"blobs/{text[:2]}/{text}" + (f".{generation}" if generation else "")
 
 
+def is_blob_object(name: str) -> bool:
+    """Whether the object of that name is one large blob, and no pack or record."""
+    return name.startswith("blobs/")
+
+
 def pack_object(digest: bytes) -> str:
     """The object name of a pack, from the digest of its index: `packs/ab/abcd....pack`."""
     text = digest.hex()
