@@ -1,15 +1,16 @@
 """Copying with hashing: one pass over a file's bytes, on both cores, with bounded memory.
 
-Reads and writes in the calling thread and hashes in another; buffers go round in a ring, so memory is a few MiB
-whatever the file's size. Owns no files: it is given descriptors. Both system calls and hashers release the GIL.
+A large file is copied by the kernel in the calling thread, and another thread hashes what lies in the copy already.
+Owns no files: it is given descriptors. Both system calls and hashers release the GIL.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -18,8 +19,17 @@ from .blobs.durable import start_writeback, write_all
 from .digest import BLOCK_SIZE, BlockHasher, Buffer, DigestAlgorithm, Hasher, blob_digest, new_hasher
 
 CHUNK = 1 << 20
-_RING = 6
+_CACHED = 512 << 10
+"""Bytes of a buffer that stays in a core's own cache while it is filled and hashed."""
+
+_BY_HAND = 2 << 20
+"""Bytes of a file that a second thread would not make faster."""
+
+_KERNEL = 8 << 20
 _WRITEBACK = 8 << 20
+
+# Another file system, or one that has no such call.
+_UNSUPPORTED = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
 
 OnBytes = Callable[[int], None]
 
@@ -81,76 +91,113 @@ def copy_and_hash(
     algorithm: DigestAlgorithm = DigestAlgorithm.BLAKE3,
     *,
     blocks: bool = True,
-    offset: int = 0,
     on_bytes: OnBytes | None = None,
+    write_back: bool = False,
 ) -> Hashed:
-    """Copy up to `size` bytes from descriptor `source` at `offset` to the end of `target`, hashing what was copied.
+    """Copy up to `size` bytes from the beginning of `source` to `target`, an empty file, and hash what lies there then.
 
-    With no target the bytes are only hashed. One byte past `size` is looked for too, so that a result whose size is
-    not `size` tells that the source is not what it was. Raises ReadFailed for the source, OSError for the target.
+    Both are descriptors, `target` open for reading too; with no target the source is hashed. With `write_back` the disk
+    begins to write while the copy goes on, for files that will be synced. One byte past `size` is looked for too, so
+    that a result whose size is not `size` tells that the source is not what it was. Raises ReadFailed for the source,
+    OSError for the target.
     """
     digests = _Digests(size, algorithm, blocks)
-    if size <= 2 * CHUNK:
-        buffer = bytearray(min(size, CHUNK) + 1)
-        _pump(source, target, size, offset, on_bytes, lambda: buffer, digests.update)
-        return digests.result()
-
-    free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-    full: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
-    failure: list[BaseException] = []
-    for _ in range(_RING):
-        free.put(bytearray(CHUNK))
-
-    def hash_all() -> None:
-        while (view := full.get()) is not None:
-            if not failure:
-                try:
-                    digests.update(view)
-                except BaseException as error:  # handed to the caller below; the ring must go on turning meanwhile
-                    failure.append(error)
-            buffer = view.obj
-            view.release()
-            free.put(buffer)  # type: ignore[arg-type]  # the ring holds bytearrays only
-
-    hashing = threading.Thread(target=hash_all, name="artifactfs-hash", daemon=True)
-    hashing.start()
-    try:
-        _pump(source, target, size, offset, on_bytes, free.get, full.put)
-    finally:
-        full.put(None)
-        hashing.join()
-    if failure:
-        raise failure[0]
+    if target is None:
+        _hash_file(source, size, digests, on_bytes)
+    elif size <= _BY_HAND:
+        _copy_by_hand(source, target, size, digests, on_bytes)
+    else:
+        _copy_and_hash_behind(source, target, size, digests, on_bytes, write_back)
     return digests.result()
 
 
-def _pump(
-    source: int,
-    target: int | None,
-    size: int,
-    offset: int,
-    on_bytes: OnBytes | None,
-    take: Callable[[], bytearray],
-    give: Callable[[memoryview], None],
-) -> None:
-    """Move bytes in chunks: each goes into a buffer from `take`, to `target`, and to `give`."""
-    done = 0
-    flushed = 0
-    while done <= size:
-        buffer = take()
-        try:
-            count = os.preadv(source, [memoryview(buffer)[: size + 1 - done]], offset + done)
-        except OSError as error:
-            raise ReadFailed(error.errno, error.strerror) from None
+def _hash_file(source: int, size: int, digests: _Digests, on_bytes: OnBytes | None) -> None:
+    """Hash in this thread: from a buffer that stays in the core's cache it is as fast as memory."""
+    buffer = memoryview(bytearray(min(size + 1, _CACHED)))
+    while digests.size <= size:
+        count = _read(source, buffer[: size + 1 - digests.size], digests.size)
         if count == 0:
             return
-        view = memoryview(buffer)[:count]
-        if target is not None:
-            write_all(target, view)
-            if done + count - flushed >= _WRITEBACK:
-                start_writeback(target, flushed, done + count - flushed)
-                flushed = done + count
-        give(view)
-        done += count
+        digests.update(buffer[:count])
         if on_bytes is not None:
             on_bytes(count)
+
+
+def _copy_by_hand(source: int, target: int, size: int, digests: _Digests, on_bytes: OnBytes | None) -> None:
+    buffer = memoryview(bytearray(min(size + 1, CHUNK)))
+    while digests.size <= size:
+        count = _read(source, buffer[: size + 1 - digests.size], digests.size)
+        if count == 0:
+            return
+        write_all(target, buffer[:count])
+        digests.update(buffer[:count])
+        if on_bytes is not None:
+            on_bytes(count)
+
+
+def _copy_and_hash_behind(
+    source: int, target: int, size: int, digests: _Digests, on_bytes: OnBytes | None, write_back: bool
+) -> None:
+    """Copy in this thread, and hash in another what lies in the target already."""
+    ready: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    failure: list[BaseException] = []
+
+    def hash_behind() -> None:
+        buffer = memoryview(bytearray(_CACHED))
+        try:
+            while (end := ready.get()) is not None:
+                while digests.size < end:
+                    count = os.preadv(target, [buffer[: end - digests.size]], digests.size)
+                    if count == 0:
+                        raise OSError(errno.EIO, "what was written is not there")
+                    digests.update(buffer[:count])
+        except BaseException as error:  # handed to the caller below
+            failure.append(error)
+
+    hashing = threading.Thread(target=hash_behind, name="artifactfs-hash", daemon=True)
+    hashing.start()
+    try:
+        begun = done = 0
+        for count in _portions(source, target, size):
+            done += count
+            ready.put(done)
+            if write_back and done - begun >= _WRITEBACK:
+                start_writeback(target, begun, done - begun)
+                begun = done
+            if on_bytes is not None:
+                on_bytes(count)
+            if failure:
+                break
+    finally:
+        ready.put(None)
+        hashing.join()
+    if failure:
+        raise failure[0]
+
+
+def _portions(source: int, target: int, size: int) -> Iterator[int]:
+    """Copy, and give the count of each portion: in the kernel where it can, which shares extents where the file system
+    can; else through a buffer."""
+    done = 0
+    try:
+        while done < size and (count := os.copy_file_range(source, target, min(_KERNEL, size - done), done)):
+            yield count
+            done += count
+    except OSError as error:
+        if error.errno == errno.EIO:
+            _read(source, memoryview(bytearray(1)), done)  # raises ReadFailed when it is the source's
+        if done or error.errno not in _UNSUPPORTED:
+            raise
+    # The kernel gives 0 too where it cannot tell a file's size (as in /proc); and one byte more is looked for.
+    buffer = memoryview(bytearray(CHUNK))
+    while done <= size and (count := _read(source, buffer[: size + 1 - done], done)):
+        write_all(target, buffer[:count])
+        yield count
+        done += count
+
+
+def _read(source: int, buffer: memoryview, offset: int) -> int:
+    try:
+        return os.preadv(source, [buffer], offset)
+    except OSError as error:
+        raise ReadFailed(error.errno, error.strerror) from None

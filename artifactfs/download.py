@@ -37,7 +37,7 @@ from .reader import OpenBlob
 from .records import Location
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _PORTION = 4 << 20
 
 # An open or read that tells that no plain file is there (any more), rather than that it cannot be had.

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .blobs.durable import fsync_directory, storage_error, write_all
 from .blobs.packs import PACK_LIMIT, SMALL, PackWriter, SealedPack, reopen_pack
-from .copying import CHUNK, Hashed, OnBytes, ReadFailed, copy_and_hash, hash_bytes
+from .copying import Hashed, OnBytes, ReadFailed, copy_and_hash, hash_bytes
 from .digest import DigestAlgorithm
 from .errors import DamageError, SourceChangedError, UnavailableError
 from .names import shown
@@ -243,9 +243,7 @@ class Staging:
         except OSError as error:
             raise storage_error(error, self.directory) from None
         try:
-            hashed = _cloned(source, target, size, algorithm, on_bytes) or copy_and_hash(
-                source, target, size, algorithm, on_bytes=on_bytes
-            )
+            hashed = copy_and_hash(source, target, size, algorithm, on_bytes=on_bytes, write_back=True)
             check_unchanged(before, source, hashed.size, path)
         except ReadFailed as error:
             _unlink_quietly(target_path)
@@ -366,22 +364,6 @@ def _lock_file(path: str) -> int:
         except (FileNotFoundError, FileExistsError) as error:
             failure = error
     raise failure
-
-
-_FICLONE = 0x40049409
-
-
-def _cloned(source: int, target: int, size: int, algorithm: DigestAlgorithm, on_bytes: OnBytes | None) -> Hashed | None:
-    """Clone the file where the file system can share extents, and hash the clone; None where it cannot."""
-    if size < CHUNK:
-        return None
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        return None
-    return copy_and_hash(target, None, size, algorithm, on_bytes=on_bytes)
 
 
 def _unlink_quietly(path: str) -> None:

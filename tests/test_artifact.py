@@ -443,6 +443,7 @@ def test_a_file_that_cannot_be_read_is_blamed_itself(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "read", failing)
     monkeypatch.setattr(os, "preadv", failing)
+    monkeypatch.setattr(os, "copy_file_range", failing)
     for name in ("a.txt", "d/e/large"):
         for policy in ("mutable", "immutable"):
             with pytest.raises(SourceError, match=f"{name}.*cannot be read"):
