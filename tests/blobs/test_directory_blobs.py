@@ -48,6 +48,7 @@ def blobs(root: Path) -> DirectoryBlobs:
 
 
 def source_of(folder: Path, data: bytes, name: str = "source") -> str:
+    (folder / name).unlink(missing_ok=True)  # one that a kill left behind may be read-only already
     (folder / name).write_bytes(data)
     return str(folder / name)
 
@@ -195,6 +196,7 @@ def test_a_source_that_is_no_regular_file_is_refused(blobs: DirectoryBlobs, root
 def test_an_object_cut_short_is_damage_also_when_it_was_read_before(blobs: DirectoryBlobs, root: Path) -> None:
     blobs.put(NAME, b"0123456789")
     assert blobs.read(NAME, 0, 10) == b"0123456789"
+    (root / NAME).chmod(0o644)
     os.truncate(root / NAME, 4)
     with pytest.raises(DamageError, match=NAME):
         blobs.read(NAME, 0, 10)
