@@ -79,6 +79,7 @@ def mount(
         store=config.store,
         where=shown,
         state_dir=config.state_dir,
+        private=[config.cache_dir],
         foreground=foreground,
         allow_other=True if allow_other else None,
         passthrough=not no_passthrough,

@@ -28,6 +28,8 @@ _CREDIT_A_SECOND = 2.0
 _LONGEST_PAUSE = 5.0
 _FIRST_PAUSE = 0.05
 _PATIENCE = 5.0
+START_LIMIT = 60.0
+"""Seconds that a mount may take until it can be read."""
 _GLANCE = 200
 """Milliseconds between two looks at what a wait cannot wait for."""
 
@@ -46,6 +48,7 @@ class Orders:
     allow_other: bool
     passthrough: bool
     report: int
+    limit: float = START_LIMIT
 
 
 class Keeper:
@@ -64,6 +67,10 @@ class Keeper:
         self._failures: int = 0
         self._credit: float = _CREDIT
         self._info: state.MountInfo | None = None
+        row = system.mounted_at(orders.mountpoint)
+        self._mounted = row.device if row is not None else ""
+        pid = os.getpid()
+        self._self = pid, system.process_start(pid) or 0
 
     def start(self) -> state.MountInfo:
         """Start the first worker and wait until it serves. Raises what it reports."""
@@ -72,24 +79,26 @@ class Keeper:
         told = state.await_report(pipe)
         self._where = told["where"]
         system.raise_read_ahead(self._orders.mountpoint)
-        pid = os.getpid()
         self._info = state.MountInfo(
             mountpoint=self._orders.mountpoint,
             where=self._where,
             store=self._orders.source,
             transport="kernel",
             mode=told["mode"],
-            keeper_pid=pid,
+            keeper_pid=self._self[0],
             worker_pids=[self._worker],
             restarts=0,
             started=self._started / 1e9,
-            keeper_start=system.process_start(pid) or 0,
+            keeper_start=self._self[1],
+            device=self._mounted,
         )
         state.write(self._orders.state, self._info)
         return self._info
 
     def _await(self, pipe: int) -> None:
-        """Wait until the worker says something. Raises MountError when the caller gave up or we are told to end."""
+        """Wait until the worker says something. Raises MountError when it does not, the caller gave up, or we are told
+        to end."""
+        deadline = time.monotonic() + self._orders.limit
         waiting = select.poll()
         waiting.register(pipe, select.POLLIN)
         waiting.register(self._orders.report, 0)  # a writing end: an error tells that the reader is gone
@@ -101,6 +110,10 @@ class Keeper:
                 raise MountError("interrupted")
             if events:
                 return
+            if time.monotonic() > deadline:
+                os.kill(self._worker, signal.SIGKILL)
+                told = f"the mount's worker said nothing for {self._orders.limit:.0f} s; see whether the store answers"
+                raise MountError(told)
 
     def keep(self) -> None:
         """Keep the mount served until it is unmounted, or until we are told to end."""
@@ -113,12 +126,18 @@ class Keeper:
             if number == signal.SIGCHLD and self._has_ended() and not self._restart():
                 return
 
-    def end(self) -> None:
-        """Unmount, also while it is in use, and see the worker off."""
+    def end(self, *, is_gone: bool = False) -> None:
+        """Unmount, also while it is in use, see the worker off, and forget the mount.
+
+        `is_gone` tells that the connection ended: then a later mount may have its number, and if the state file is not
+        ours, what is at our place is not ours either.
+        """
         patience = _PATIENCE
         for lazy in (False, True):
             try:
-                if system.mounted_at(self._orders.mountpoint) is not None:
+                if system.is_mounted_there(self._orders.mountpoint, self._mounted) and (
+                    not is_gone or state.is_kept_by(self._orders.state, self._self)
+                ):
                     system.detach(self._orders.mountpoint, lazy=lazy)
                 break
             except Error as error:
@@ -126,6 +145,7 @@ class Keeper:
                 if lazy:
                     system.log(f"{error}")
         self._see_off(patience)
+        state.remove_own(self._orders.state, self._self)
 
     def _see_off(self, patience: float) -> None:
         deadline = time.monotonic() + patience
@@ -151,6 +171,8 @@ class Keeper:
             started=self._started,
             state=orders.state,
             log=orders.log,
+            mounted=self._mounted,
+            keeper=self._self,
         )
         words = [*orders.command, "--handover", handover.to_text()]
         self._worker_since = time.monotonic()
@@ -174,8 +196,8 @@ class Keeper:
     def _restart(self) -> bool:
         """Start another worker in place of a dead one; False when the mount is gone, or we were told to end."""
         while True:
-            if self._status == 0 or system.mounted_at(self._orders.mountpoint) is None:
-                self.end()
+            if self._status == 0 or not system.is_mounted(self._mounted):
+                self.end(is_gone=True)
                 return False
             lived = time.monotonic() - self._worker_since
             pause = self._pause()
@@ -250,7 +272,6 @@ def main() -> int:
         keeper.keep()
     else:
         keeper.end()
-    state.remove(orders.state)
     system.log(f"unmounted {orders.mountpoint}")
     return 0
 

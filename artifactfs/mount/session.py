@@ -6,6 +6,7 @@ Imports no store: whoever calls gives the command that connects one in the worke
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -14,18 +15,23 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from types import FrameType
 
 from ..errors import Error, MountConflictError, MountError, MountNotFoundError
 from . import state, system
-from .keeper import Orders
+from .keeper import START_LIMIT, Orders
 from .state import MountInfo
 
 __all__ = ["MountInfo", "mount", "mounts", "unmount"]
 
+_START_LIMIT = START_LIMIT
 _PATIENCE = 10.0
+_FAREWELL = 3.0
+_GLANCE = 0.02
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 Notice = Callable[[str], None]
@@ -38,6 +44,7 @@ def mount(
     store: str,
     where: str = "",
     state_dir: str,
+    private: Sequence[str] = (),
     foreground: bool = False,
     allow_other: bool | None = None,
     passthrough: bool = True,
@@ -49,40 +56,40 @@ def mount(
 
     `worker_command` is run as `[*worker_command, "--handover", TEXT]` and must call `worker.serve_worker`. `store` is
     the location that is shown, `where` what to show of it. `allow_other` is on for root unless it is said. `notice`
-    is told what was cleaned up; `ready` is called when the tree can be read. Raises MountConflictError, MountError,
+    is told what was cleaned up; `ready` is called when the tree can be read. `private` are more directories that
+    serving the mount needs. When this is interrupted, nothing stays mounted. Raises MountConflictError, MountError,
     NotAllowedError, and what the worker raised when it started.
     """
-    place = os.path.realpath(mountpoint)
+    place = system.real_place(mountpoint)
     stem = state.file_stem(state_dir, place)
     if allow_other is None:
         allow_other = os.geteuid() == 0
     elif allow_other:
         system.check_allow_other()
-    with _Claim(stem + ".lock", place):
-        _clean_up(place, stem + ".json", notice)
-        _check_mountpoint(place, nonempty)
-        _check_not_covered(place, [store, state_dir])
-        read_end, write_end = os.pipe()
-        orders = Orders(
-            mountpoint=place,
-            source=store,
-            where=where,
-            command=list(worker_command),
-            home=_HOME,
-            state=stem + ".json",
-            log="" if foreground else stem + ".log",
-            allow_other=allow_other,
-            passthrough=passthrough,
-            report=write_end,
-        )
-        keeper = _start_keeper(orders, foreground)
-        os.close(write_end)
-        info = _await_ready(keeper, read_end, orders)
-    announce = ready or (lambda _: None)
-    if foreground:
-        _await_end(keeper, lambda: announce(info))
-    else:
-        announce(info)
+    orders = Orders(
+        mountpoint=place,
+        source=store,
+        where=where,
+        command=list(worker_command),
+        home=_HOME,
+        state=stem + ".json",
+        log="" if foreground else stem + ".log",
+        allow_other=allow_other,
+        passthrough=passthrough,
+        report=-1,
+        limit=_START_LIMIT,
+    )
+    with _ending_when_told(foreground):
+        with _Claim(stem + ".lock", place):
+            keeper, info = _mount(orders, nonempty, [store, state_dir, *private], notice)
+        try:
+            if ready is not None:
+                ready(info)
+        except BaseException:
+            _end(info)
+            raise
+        if foreground:
+            _await_end(keeper)
     return info
 
 
@@ -92,11 +99,10 @@ def unmount(mountpoint: str, *, state_dir: str, lazy: bool = False) -> None:
     `lazy` does so also while it is in use: the place is free at once, and its processes end with the last user.
     Raises MountNotFoundError when nothing of ours is mounted there, MountConflictError that says who uses it.
     """
-    place = os.path.realpath(mountpoint)
+    place = system.real_place(mountpoint)
     path = state.file_stem(state_dir, place) + ".json"
     row = system.mounted_at(place)
     if row is None or row.type != system.TYPE:
-        state.remove(path)
         raise MountNotFoundError(f"nothing of artifactfs is mounted at {place}; `artifactfs mounts` lists what is")
     info = state.read(path)
     users = system.users_of(place) if lazy else []
@@ -106,20 +112,23 @@ def unmount(mountpoint: str, *, state_dir: str, lazy: bool = False) -> None:
         users = system.users_of(place)
         who = f" by {', '.join(users[:5])}" + (f" and {len(users) - 5} more" if len(users) > 5 else "") if users else ""
         raise MountConflictError(f"{place} is in use{who}; close that, or use --lazy") from None
-    if info is not None and not users:
-        _await_processes(info)
+    if info is not None and not info.is_alive():
+        state.remove(path)
+    elif info is not None and info.device == row.device and not users:
+        _await_processes(info, _FAREWELL)
+        _end(info)  # a worker that does not answer does not end by itself
 
 
 def mounts(state_dir: str) -> list[MountInfo]:
     """The running mounts of this state directory, by mountpoint. What is left of dead ones is dropped."""
     folder = state.folder(state_dir)
-    ours = {row.mountpoint for row in system.mount_table() if row.type == system.TYPE}
+    ours = {(row.mountpoint, row.device) for row in system.mount_table() if row.type == system.TYPE}
     found = []
     for name in sorted(os.listdir(folder)):
         if name.endswith(".json"):
             path = os.path.join(folder, name)
             info = state.read(path)
-            if info is not None and info.is_alive() and info.mountpoint in ours:
+            if info is not None and info.is_alive() and (info.mountpoint, info.device) in ours:
                 found.append(info)
             elif info is None or not info.is_alive():
                 state.remove(path)
@@ -151,10 +160,11 @@ class _Claim:
 def _clean_up(place: str, path: str, notice: Notice | None) -> None:
     """Refuse a place where a mount of ours lives; take away a dead one."""
     row = system.mounted_at(place)
-    if row is None or row.type != system.TYPE:
-        return
     info = state.read(path)
-    is_served = info is not None and info.is_alive()
+    if row is None or row.type != system.TYPE:
+        state.remove(path)  # so that its keeper, which may still be ending, takes the new mount for another's
+        return
+    is_served = info is not None and info.is_alive() and info.device == row.device
     if is_served or not system.is_dead(place):
         what = f"{row.source} {info.where}".rstrip() if info is not None else row.source
         raise MountConflictError(f"{place} shows {what} already; run `artifactfs umount {place}` first")
@@ -179,14 +189,38 @@ def _check_mountpoint(place: str, nonempty: bool) -> None:
         raise MountConflictError(f"{place} is not empty; choose an empty directory, or use --nonempty to cover it")
 
 
-def _check_not_covered(place: str, needed: Sequence[str]) -> None:
-    """Refuse to hide what the mount itself reads and writes: it would wait for itself."""
+def _check_apart(place: str, needed: Sequence[str]) -> None:
+    """Refuse to hide what the mount itself reads and writes, or a part of it: it would wait for itself."""
     for path in needed:
-        if os.path.isabs(path) and (os.path.realpath(path) + "/").startswith(place.rstrip("/") + "/"):
+        if not os.path.isabs(path):
+            continue
+        real = os.path.realpath(path)
+        if _is_within(real, place):
             raise MountConflictError(f"{place} would cover {path}, which the mount needs; choose another directory")
+        if _is_within(place, real):
+            raise MountConflictError(f"{place} is inside {path}, which the mount needs; choose another directory")
 
 
-def _start_keeper(orders: Orders, foreground: bool) -> subprocess.Popen[bytes]:
+def _is_within(path: str, directory: str) -> bool:
+    return (path + "/").startswith(directory.rstrip("/") + "/")
+
+
+def _mount(
+    orders: Orders, nonempty: bool, needed: Sequence[str], notice: Notice | None
+) -> tuple[subprocess.Popen[bytes], MountInfo]:
+    """Mount at a place that is ours for the time; the keeper's process (which is another in the background)."""
+    _clean_up(orders.mountpoint, orders.state, notice)
+    _check_apart(orders.mountpoint, needed)
+    _check_mountpoint(orders.mountpoint, nonempty)
+    read_end, write_end = os.pipe()
+    orders = replace(orders, report=write_end)
+    keeper = _start_keeper(orders)
+    os.close(write_end)
+    return keeper, _await_ready(keeper, read_end, orders)
+
+
+def _start_keeper(orders: Orders) -> subprocess.Popen[bytes]:
+    foreground = not orders.log
     quiet = None if foreground else subprocess.DEVNULL
     try:
         keeper = subprocess.Popen(
@@ -212,39 +246,101 @@ def _start_keeper(orders: Orders, foreground: bool) -> subprocess.Popen[bytes]:
 
 
 def _await_ready(keeper: subprocess.Popen[bytes], report: int, orders: Orders) -> MountInfo:
+    deadline = time.monotonic() + orders.limit + _PATIENCE
+    log = f"; see {orders.log}" if orders.log else ""
     try:
+        if not _await_readable(report, deadline):
+            raise MountError(f"{orders.mountpoint} could not be mounted in {orders.limit:.0f} s{log}")
         info = MountInfo.from_json(state.await_report(report))
     except Error as error:
-        if type(error) is MountError and orders.log and "see its log" in str(error):
-            raise MountError(f"the mount's process ended before it could answer; see {orders.log}") from None
+        _stop(keeper, orders)
+        if type(error) is MountError and log and "see its log" in str(error):
+            raise MountError(f"the mount's process ended before it could answer{log}") from None
         raise
-    except BaseException:  # interrupted; the keeper finds nobody waiting and takes the mount down
-        keeper.wait()
+    except BaseException:
+        _stop(keeper, orders)
         raise
     try:
-        os.stat(orders.mountpoint)
-        os.listdir(orders.mountpoint)
-    except OSError as error:
-        os.kill(info.keeper_pid, signal.SIGTERM)
-        _await_processes(info)
-        log = f"; see {orders.log}" if orders.log else ""
-        raise MountError(f"{orders.mountpoint} was mounted but cannot be read, {error.strerror}{log}") from None
+        system.within(
+            max(deadline - time.monotonic(), 1), lambda: (os.stat(orders.mountpoint), os.listdir(info.mountpoint))
+        )
+    except BaseException as error:
+        _end(info)
+        if isinstance(error, OSError):  # which TimeoutError is
+            why = error.strerror or f"it did not answer in {orders.limit:.0f} s"
+            raise MountError(f"{orders.mountpoint} was mounted but cannot be read, {why}{log}") from None
+        raise
     return info
 
 
-def _await_end(keeper: subprocess.Popen[bytes], announce: Callable[[], None] | None) -> None:
-    while True:
-        try:
-            if announce is not None:
-                announce()
-            keeper.wait()
+def _stop(keeper: subprocess.Popen[bytes], orders: Orders) -> None:
+    """End a keeper that has not said that it is ready, and what it mounted."""
+    if orders.log:
+        keeper.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            # In the background it is another process than the one we started, but of its group, as is the worker.
+            os.killpg(keeper.pid, number) if orders.log else keeper.send_signal(number)
+        deadline = time.monotonic() + _PATIENCE
+        while _is_ours(orders.mountpoint):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_GLANCE)
+        else:
             return
-        except KeyboardInterrupt:
-            announce = None  # the keeper got it too, and unmounts
+    system.detach(orders.mountpoint, lazy=True)
 
 
-def _await_processes(info: MountInfo) -> None:
-    deadline = time.monotonic() + _PATIENCE
+def _is_ours(place: str) -> bool:
+    row = system.mounted_at(place)
+    return row is not None and row.type == system.TYPE
+
+
+def _end(info: MountInfo) -> None:
+    """Tell a keeper to unmount and end, and wait until it did."""
+    if info.is_alive():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(info.keeper_pid, signal.SIGTERM)
+        _await_processes(info)
+
+
+@contextlib.contextmanager
+def _ending_when_told(foreground: bool) -> Iterator[None]:
+    """In the foreground, SIGTERM and SIGHUP end the mount as Ctrl-C does; without this they would end only us."""
+    if not foreground:
+        yield
+        return
+    with _handling(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], object], *numbers: signal.Signals) -> Iterator[None]:
+    """Signals are handled so; those that are ignored (nohup) stay ignored. Only the main thread can say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = [number for number, known in before.items() if known != signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+
+
+def _await_end(keeper: subprocess.Popen[bytes]) -> None:
+    def forward(*_: object) -> None:
+        keeper.send_signal(signal.SIGTERM)
+
+    with _handling(forward, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        keeper.wait()
+
+
+def _await_processes(info: MountInfo, patience: float = _PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     pids = [info.keeper_pid, *info.worker_pids] if info.is_alive() else info.worker_pids
     for pid in pids:
         try:
@@ -257,5 +353,7 @@ def _await_processes(info: MountInfo) -> None:
             os.close(descriptor)
 
 
-def _await_readable(descriptor: int, deadline: float) -> None:
-    select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
+def _await_readable(descriptor: int, deadline: float) -> bool:
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(max(deadline - time.monotonic(), 0) * 1000))

@@ -19,7 +19,10 @@ from . import system
 
 @dataclass(frozen=True)
 class MountInfo:
-    """A running mount. `started` is seconds since 1970; `keeper_start` tells the keeper from a later process."""
+    """A running mount. `started` is seconds since 1970; `keeper_start` tells the keeper from a later process.
+
+    `device` is its `major:minor`, which tells it from a later mount at the same place.
+    """
 
     mountpoint: str
     where: str
@@ -31,6 +34,7 @@ class MountInfo:
     restarts: int
     started: float
     keeper_start: int = field(default=0, repr=False)
+    device: str = field(default="", repr=False)
 
     @property
     def worker_pid(self) -> int:
@@ -60,6 +64,7 @@ class MountInfo:
             restarts=int(value["restarts"]),
             started=float(value["started"]),
             keeper_start=int(value["keeper_start"]),
+            device=str(value["device"]),
         )
 
     def is_alive(self) -> bool:
@@ -72,7 +77,8 @@ class Handover:
     """What a keeper hands a worker: descriptors by number, and what to show.
 
     `device` is /dev/fuse, `memory` the memory file, `report` the pipe for the first word, `alive` a pipe whose other
-    end only the keeper holds. `log` is the log file, "" in the foreground.
+    end only the keeper holds. `log` is the log file, "" in the foreground. `mounted` is the `major:minor` of the mount,
+    `keeper` the keeper's process and when it started.
     """
 
     device: int
@@ -85,6 +91,8 @@ class Handover:
     started: int
     state: str
     log: str
+    mounted: str
+    keeper: tuple[int, int]
 
     def to_text(self) -> str:
         """One word for a command line."""
@@ -141,6 +149,18 @@ def remove(path: str) -> None:
         os.unlink(path)
     except OSError:
         pass
+
+
+def is_kept_by(path: str, keeper: tuple[int, int]) -> bool:
+    """Whether a mount's file is that of this keeper (process, start), and not of a later mount at the same place."""
+    info = read(path)
+    return info is not None and (info.keeper_pid, info.keeper_start) == keeper
+
+
+def remove_own(path: str, keeper: tuple[int, int]) -> None:
+    """Remove a mount's file if it is that of this keeper."""
+    if is_kept_by(path, keeper):
+        remove(path)
 
 
 def report_ready(descriptor: int, value: dict[str, Any]) -> bool:

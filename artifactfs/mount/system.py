@@ -14,8 +14,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..errors import MountConflictError, MountError, NotAllowedError
@@ -29,6 +30,9 @@ _CAP_SYS_ADMIN = 21
 _MAX_READ = 1 << 20
 _READ_AHEAD_KB = b"1024"
 _LOG_LIMIT = 1 << 20
+_MOST_LINKS = 40
+_GLANCE = 2.0
+"""Seconds that a look at a mount may take, which answers at once or never."""
 _PLAIN_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
 
 
@@ -48,8 +52,9 @@ def mount_table() -> list[Mounted]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
         for line in table:
             left, _, right = line.rstrip("\n").partition(" - ")
-            fields, (kind, source, *_) = left.split(" "), right.split(" ")
-            rows.append(Mounted(fields[2], _unescaped(fields[4]), kind, _unescaped(source)))
+            fields, rest = left.split(" "), right.split(" ")
+            if len(fields) > 4 and len(rest) > 1:  # whatever else there may be is none of ours
+                rows.append(Mounted(fields[2], _unescaped(fields[4]), rest[0], _unescaped(rest[1])))
     return rows
 
 
@@ -58,10 +63,66 @@ def mounted_at(mountpoint: str) -> Mounted | None:
     return next((row for row in reversed(mount_table()) if row.mountpoint == mountpoint), None)
 
 
+def is_mounted_there(mountpoint: str, device: str) -> bool:
+    """Whether what was mounted last at that path is the file system of that `major:minor`."""
+    row = mounted_at(mountpoint)
+    return row is not None and row.device == device
+
+
+def is_mounted(device: str) -> bool:
+    """Whether the file system of that `major:minor` is mounted anywhere, if only below another mount."""
+    return any(row.device == device for row in mount_table())
+
+
+def real_place(path: str) -> str:
+    """The absolute, real path of a directory, found without a question to what is mounted at it: it may never answer.
+
+    Raises MountError where links go round in circles.
+    """
+    for _ in range(_MOST_LINKS):
+        path = os.path.join("" if os.path.isabs(path) else os.getcwd(), path)
+        parent, name = os.path.split(path.rstrip("/") or "/")
+        if name == ".":
+            path = parent
+            continue
+        if name in ("", ".."):
+            return os.path.realpath(path)
+        parent = os.path.realpath(parent)
+        place = os.path.join(parent, name)
+        if mounted_at(place) is not None:
+            return place
+        try:
+            path = os.path.join(parent, os.readlink(place))
+        except OSError:
+            return place
+    raise MountError(f"{path} is a link that leads to itself; choose a directory")
+
+
+def within(seconds: float, action: Callable[[], object]) -> None:
+    """Do what may wait for ever on a file system. Raises what it raises, TimeoutError when it takes longer."""
+    raised: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=act, daemon=True)  # one that still waits ends with the process
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError
+    if raised:
+        raise raised[0]
+
+
 def is_dead(mountpoint: str) -> bool:
     """Whether nobody serves the mount any more: `Transport endpoint is not connected`."""
     try:
-        os.stat(mountpoint)
+        within(_GLANCE, lambda: os.stat(mountpoint))
+    except TimeoutError:
+        return False
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

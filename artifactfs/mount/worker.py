@@ -87,12 +87,12 @@ def _watch_keeper(given: state.Handover) -> None:
             pass
     except OSError:
         pass
-    if system.mounted_at(given.mountpoint) is not None:
+    if system.is_mounted_there(given.mountpoint, given.mounted):
         system.log("the keeper died; taking the mount down")
         try:
             system.detach(given.mountpoint, lazy=True)
         except Exception as error:
             system.log(f"{error}")
-    state.remove(given.state)
+    state.remove_own(given.state, (given.keeper[0], given.keeper[1]))
     sys.stderr.flush()
     os._exit(1)

@@ -109,6 +109,69 @@ def test_a_mount_never_covers_what_it_needs(store: FakeStore, state_dir: Path, m
         assert system.mounted_at(str(place)) is None
 
 
+def test_a_mountpoint_inside_what_it_needs_is_refused(
+    store: FakeStore, state_dir: Path, tmp_path: Path, mounting: Mounting
+) -> None:
+    cache = tmp_path / "cache"
+    for place in (store.root / "staging", state_dir / "mounts" / "x", cache, cache / "trees"):
+        place.mkdir(parents=True)
+        with pytest.raises(MountConflictError, match="which the mount needs"):
+            session.mount(
+                str(place), worker_command(store), store=str(store.root), state_dir=str(state_dir),
+                private=[str(cache)], nonempty=True,
+            )  # fmt: skip
+        assert system.mounted_at(str(place)) is None
+
+
+def test_a_worker_that_says_nothing_is_given_up(
+    state_dir: Path, tmp_path: Path, mounting: Mounting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_START_LIMIT", 0.3)
+    (tmp_path / "mnt").mkdir()
+    sleeping = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]
+    with pytest.raises(MountError, match="said nothing for"):
+        session.mount(str(tmp_path / "mnt"), sleeping, store="x", state_dir=str(state_dir))
+    assert system.mounted_at(str(tmp_path / "mnt")) is None
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("when", ["looking", "announcing"])
+def test_interrupted_after_it_was_ready_nothing_stays_mounted(
+    store: FakeStore, state_dir: Path, tmp_path: Path, mounting: Mounting, monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException], when: str,
+) -> None:  # fmt: skip
+    (tmp_path / "mnt").mkdir()
+    seen: list[session.MountInfo] = []
+
+    def interrupt(*_: object) -> None:
+        seen.extend(session.mounts(str(state_dir)))
+        raise error
+
+    if when == "looking":
+        monkeypatch.setattr(system, "within", interrupt)
+    with pytest.raises(error):
+        session.mount(
+            str(tmp_path / "mnt"), worker_command(store), store="x", state_dir=str(state_dir), ready=interrupt
+        )
+    assert len(seen) == 1 and system.process_start(seen[0].keeper_pid) is None
+    assert system.mounted_at(str(tmp_path / "mnt")) is None
+
+
+@pytest.mark.parametrize("name", ["a b", "a\nb", "a\rb", "a\\b", "\u00e4 - b"])
+def test_a_mountpoint_may_have_any_name(
+    store: FakeStore, state_dir: Path, tmp_path: Path, mounting: Mounting, name: str
+) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    try:
+        info = session.mount(str(place), worker_command(store), store=f"x{name}", state_dir=str(state_dir))
+        assert session.mounts(str(state_dir)) == [info]
+        session.unmount(str(place), state_dir=str(state_dir))
+        assert system.process_start(info.keeper_pid) is None
+    finally:
+        take_down(place)
+
+
 def test_a_worker_that_cannot_start_says_why(store: FakeStore, mounting: Mounting, tmp_path: Path) -> None:
     store.log(MNIST, FILES)
     with pytest.raises(NotFoundError, match="no nobody"):
@@ -167,6 +230,60 @@ def test_lazy_unmount_serves_its_last_user(mount: Mount) -> None:
         assert os.listdir(mount.path) == []
         assert first + file.read() == FILES["large.bin"]
     assert until(lambda: system.process_start(mount.info.keeper_pid) is None)
+
+
+def test_what_remains_of_a_lazy_unmount_leaves_the_next_mount_alone(mount: Mount) -> None:
+    """Neither the old keeper's end, nor one told to end, nor an old worker without its keeper takes it down."""
+    state_dir = str(mount.state_dir)
+
+    def again(old: session.MountInfo, how: str) -> session.MountInfo:
+        with open(mount.path / MNIST / "v0/a.txt", "rb") as file:
+            session.unmount(str(mount.path), state_dir=state_dir, lazy=True)
+            assert session.mounts(state_dir) == []
+            new = session.mount(str(mount.path), worker_command(mount.store), store="x", state_dir=state_dir)
+            if how == "told":
+                os.kill(old.keeper_pid, signal.SIGTERM)
+            elif how == "killed":
+                os.kill(old.keeper_pid, signal.SIGKILL)
+            else:
+                file.close()
+            for pid in (old.keeper_pid, old.worker_pid):
+                assert until(lambda pid=pid: system.process_start(pid) is None)  # type: ignore[misc]
+        assert session.mounts(state_dir) == [new]
+        assert os.listdir(mount.path) == ["me"]
+        return new
+
+    info = mount.info
+    for how in ("closed", "told", "killed"):
+        info = again(info, how)
+    session.unmount(str(mount.path), state_dir=state_dir)
+    assert system.process_start(info.keeper_pid) is None
+
+
+def test_a_worker_that_does_not_answer_can_be_taken_down(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_FAREWELL", 0.1)
+    link = mount.path.with_name("link")
+    link.symlink_to(mount.path.name)
+    os.kill(mount.info.worker_pid, signal.SIGSTOP)
+    words = [sys.executable, "-c", HUNG, str(link), str(mount.path), str(mount.state_dir)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    assert ended.stdout.splitlines() == ["MountConflictError"] * 2 + ["taken down"], ended.stderr
+    assert until(lambda: system.process_start(mount.info.worker_pid) is None)
+
+
+HUNG = """
+import sys
+from artifactfs.mount import session
+link, place, state_dir = sys.argv[1:]
+for path in (link, place + "/"):
+    try:
+        session.mount(path, ["/nonexistent"], store="x", state_dir=state_dir)
+    except Exception as error:
+        print(type(error).__name__)
+session._FAREWELL = 0.1
+session.unmount(link, state_dir=state_dir, lazy=True)
+print("taken down")
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -395,6 +512,27 @@ def test_in_the_foreground_it_stays_until_ctrl_c(store: FakeStore, tmp_path: Pat
             assert rest == "ended\n"
             assert "mounted" in errors and "unmounted" in errors
             assert system.mounted_at(str(place)) is None
+        finally:
+            process.kill()
+            take_down(place)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_in_the_foreground_a_signal_to_the_command_alone_ends_the_mount(
+    store: FakeStore, tmp_path: Path, mounting: Mounting, number: signal.Signals
+) -> None:
+    place = tmp_path / "fg"
+    place.mkdir()
+    words = [sys.executable, "-c", FOREGROUND, str(place), str(tmp_path / "state"), "--", *worker_command(store)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            keeper = int(process.stdout.readline().split()[1])
+            process.send_signal(number)
+            process.communicate(timeout=20)
+            assert process.returncode in (0, 130, -signal.SIGINT)
+            assert system.mounted_at(str(place)) is None
+            assert system.process_start(keeper) is None
         finally:
             process.kill()
             take_down(place)
