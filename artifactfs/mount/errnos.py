@@ -19,7 +19,8 @@ ERRNOS: dict[type[errors.Error], int] = {
     errors.StoreError: errno.EIO,
     errors.NoSpaceError: errno.ENOSPC,
     errors.NotAllowedError: errno.EACCES,
-    errors.ReadOnlyStoreError: errno.EROFS,
+    # What is read-only is the mount, for its writers; a reader that meets a store which had to write met a failure.
+    errors.ReadOnlyStoreError: errno.EIO,
     errors.MountError: errno.EIO,
     errors.WaitTimeoutError: errno.ETIMEDOUT,
 }

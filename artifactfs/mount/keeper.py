@@ -132,16 +132,17 @@ class Keeper:
         `is_gone` tells that the connection ended: then a later mount may have its number, and if the state file is not
         ours, what is at our place is not ours either.
         """
-        patience = _PATIENCE
+        patience = 0.0  # whoever is still in it would be served for as long as they like
         for lazy in (False, True):
+            if not system.is_mounted_there(self._orders.mountpoint, self._mounted) or (
+                is_gone and not state.is_kept_by(self._orders.state, self._self)
+            ):
+                break
             try:
-                if system.is_mounted_there(self._orders.mountpoint, self._mounted) and (
-                    not is_gone or state.is_kept_by(self._orders.state, self._self)
-                ):
-                    system.detach(self._orders.mountpoint, lazy=lazy)
+                system.detach(self._orders.mountpoint, lazy=lazy)
+                patience = 0.0 if lazy else _PATIENCE
                 break
             except Error as error:
-                patience = 0.0  # the worker would serve those who are still in it, for as long as they like
                 if lazy:
                     system.log(f"{error}")
         self._see_off(patience)

@@ -22,10 +22,10 @@ ROOT = 1
 
 _KIND_SHIFT = 59
 _ROW_SHIFT = 30
-_ROW_LIMIT = 1 << (_KIND_SHIFT - _ROW_SHIFT)
+ROW_LIMIT = 1 << (_KIND_SHIFT - _ROW_SHIFT)
 INDEX_LIMIT = 1 << _ROW_SHIFT
 _INDEX_MASK = INDEX_LIMIT - 1
-_ROW_MASK = _ROW_LIMIT - 1
+_ROW_MASK = ROW_LIMIT - 1
 
 
 class Kind(IntEnum):
@@ -51,7 +51,7 @@ _KINDS = tuple(Kind)
 
 def node_id(kind: Kind, row: int, index: int = 0) -> int:
     """The id of a node. Raises StoreError where a number is too large for it."""
-    if not (0 <= row < _ROW_LIMIT and 0 <= index < INDEX_LIMIT):
+    if not (0 <= row < ROW_LIMIT and 0 <= index < INDEX_LIMIT):
         raise StoreError(f"{kind.name.lower()} {row} with index {index} is too large a number for a mount")
     return kind << _KIND_SHIFT | row << _ROW_SHIFT | index
 

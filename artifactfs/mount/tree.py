@@ -32,6 +32,7 @@ from .levels import (
     FIRST_OFFSET,
     LINK,
     SECOND,
+    UNREADABLE,
     Freshness,
     Level,
     LevelChild,
@@ -55,6 +56,7 @@ _MANIFEST, _ARTIFACT, _README = 1, 2, 3
 _HIDDEN_FILES = {b"manifest.json": _MANIFEST, b"artifact.json": _ARTIFACT, b"README.md": _README}
 _KEPT_LEVELS = 512
 _KEPT_VIEWS = 128
+_KEPT_ALIASES = 1 << 16
 _KEPT_DOCUMENTS = 4
 
 
@@ -144,7 +146,7 @@ class Tree:
     """A store, entity, project or version as directories. Safe from any thread.
 
     `where` is what it shows, written so that `Tree.open` finds the same again (a version by number). `started`
-    (nanoseconds) is the time of directories that have none of their own.
+    (nanoseconds) is the time of directories that have none of their own. `log` is told what had to be left out.
     """
 
     def __init__(
@@ -158,14 +160,18 @@ class Tree:
     ) -> None:
         self.where = where
         self.started = time.time_ns()
+        self.log: Callable[[str], None] = lambda _: None
         self._store = store
         self._catalog = store.catalog
         self._root = root
+        self._clock = clock
         self._freshness = Freshness(store.catalog, refresh, clock)
         self._levels: Kept[int, Level] = Kept(_KEPT_LEVELS)
         self._views: Kept[tuple[int, int], _View] = Kept(_KEPT_VIEWS)
         self._facts: Kept[tuple[int, int], tuple[int, Membership]] = Kept(_KEPT_VIEWS)
         self._documents: Kept[tuple[int, int], bytes] = Kept(_KEPT_DOCUMENTS)
+        self._alias_times: Kept[int, int] = Kept(_KEPT_ALIASES)
+        self._dropped: Kept[str, bool] = Kept(_KEPT_LEVELS)
 
     @classmethod
     def open(cls, store: TreeStore, where: str, *, entity: str, project: str, refresh: float = 1.0) -> Tree:
@@ -218,7 +224,7 @@ class Tree:
         elif kind < Kind.ALIAS:
             attributes = self._level_attributes(actual)
         elif kind == Kind.ALIAS:
-            attributes = _alias_attributes(actual, self.started)
+            attributes = _alias_attributes(actual, self._alias_times.get(actual, self.started))
         else:
             attributes = self._hidden(kind, row, index)
         return attributes if node == actual else attributes._replace(node=node)
@@ -307,29 +313,43 @@ class Tree:
     def _level(self, node: int) -> tuple[Level, float]:
         change, valid = self._freshness.now()
         level = self._levels.get(node)
-        if level is not None and level.change == change:
+        if level is not None and (level.change == change or self._freshness.rests()):
             return level, valid
+        began = self._clock()
         try:
             level = self._levels.put(node, self._read_level(node, change))
-        except UnavailableError:
+        except UNREADABLE:
+            self._freshness.failed(began)
             if level is None:
                 raise
+            return level, valid
+        for child in level.children:
+            if child.mode == LINK:
+                self._alias_times.put(child.node, child.created)
         return level, valid
 
     def _read_level(self, node: int, change: int) -> Level:
         kind, row, _ = split(node)
         catalog = self._catalog
+        rest = self.started, self._drop
         if kind == Kind.STORE:
             if node != ROOT:
                 raise NotFoundError(f"no node {node}")
-            return level_of_namespaces(change, Kind.ENTITY, catalog.entities(), self.started)
+            return level_of_namespaces(change, Kind.ENTITY, catalog.entities(), *rest)
         if kind == Kind.ENTITY:
-            return level_of_namespaces(change, Kind.PROJECT, catalog.projects(row), self.started)
+            return level_of_namespaces(change, Kind.PROJECT, catalog.projects(row), *rest)
         if kind == Kind.PROJECT:
-            return level_of_namespaces(change, Kind.TYPE, catalog.types(row), self.started)
+            return level_of_namespaces(change, Kind.TYPE, catalog.types(row), *rest)
         if kind == Kind.TYPE:
-            return level_of_collections(change, catalog.collections_of_type(row), self.started)
-        return level_of_members(change, catalog.members(row), catalog.aliases(row), self.started)
+            return level_of_collections(change, catalog.collections_of_type(row), *rest)
+        # Aliases first: one may then point to an older version than it does by now, but never to one not seen yet.
+        aliases = catalog.aliases(row)
+        return level_of_members(change, catalog.members(row), aliases, *rest)
+
+    def _drop(self, text: str) -> None:
+        if self._dropped.get(text) is None:
+            self._dropped.put(text, True)
+            self.log(text)
 
     def _level_attributes(self, node: int) -> Attributes:
         level, valid = self._level(node)
@@ -360,11 +380,13 @@ class Tree:
         """What the catalog says now of a version where it is shown: aliases, description, metadata."""
         change, valid = self._freshness.now()
         known = self._facts.get((kind, row))
-        if known is not None and known[0] == change:
+        if known is not None and (known[0] == change or self._freshness.rests()):
             return known[1], valid
+        began = self._clock()
         try:
             member = self._read_membership(kind, row)
-        except UnavailableError:
+        except UNREADABLE:
+            self._freshness.failed(began)
             if known is None:
                 raise
             return known[1], valid

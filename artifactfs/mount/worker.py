@@ -43,6 +43,7 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
     try:
         tree = open_tree(given.where)
         tree.started = given.started
+        tree.log = system.log
         kernel = Kernel(
             given.device,
             tree,

@@ -21,7 +21,7 @@ EXPECTED = {
     "InvalidManifestError": errno.EIO,
     "InvalidPathError": errno.EINVAL,
     "NotAllowedError": errno.EACCES,
-    "ReadOnlyStoreError": errno.EROFS,
+    "ReadOnlyStoreError": errno.EIO,
     "UnavailableError": errno.EIO,
     "SchemaError": errno.EIO,
     "NoSpaceError": errno.ENOSPC,

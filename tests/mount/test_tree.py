@@ -6,13 +6,23 @@ import json
 import math
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakestore import CREATED, FakeStore
 
-from artifactfs.errors import DamageError, InvalidNameError, MissingBlobError, NotFoundError, UnavailableError
+from artifactfs.errors import (
+    DamageError,
+    InvalidNameError,
+    MissingBlobError,
+    NotAllowedError,
+    NotFoundError,
+    ReadOnlyStoreError,
+    SchemaError,
+    UnavailableError,
+)
 from artifactfs.mount.levels import FIRST_OFFSET
 from artifactfs.mount.nodes import ROOT, Kind, node_id
 from artifactfs.mount.tree import FOREVER, Attributes, Tree
@@ -246,17 +256,111 @@ def test_the_catalog_is_asked_once_per_refresh(tree: Tree, store: FakeStore) -> 
     assert store.catalog.queries["last_change"] == 1
 
 
-def test_what_was_seen_stays_while_the_catalog_is_out_of_reach(tree: Tree, store: FakeStore, clock: Clock) -> None:
+@pytest.mark.parametrize("failure", [UnavailableError, SchemaError, ReadOnlyStoreError, NotAllowedError])
+def test_what_was_seen_stays_while_the_catalog_is_out_of_reach(
+    tree: Tree, store: FakeStore, clock: Clock, failure: type[Exception]
+) -> None:
     before = names(tree, MNIST)
     read(tree, f"{MNIST}/v0/a.txt")
     store.log(MNIST, {"x": b"x"})
-    store.catalog.failure = UnavailableError("busy")
+    store.catalog.failure = failure("busy")
     clock.now += 5
     assert names(tree, MNIST) == before
     assert read(tree, f"{MNIST}/v0/a.txt") == b"hello\n"
     store.catalog.failure = None
     clock.now += 5
     assert "v2" in names(tree, MNIST)
+
+
+def fail_slowly(store: FakeStore, clock: Clock, question: str) -> None:
+    """A locked catalog: it fails after 30 s."""
+
+    def ask(*_: int) -> int:
+        store.catalog.queries[question] += 1
+        clock.now += 30
+        raise UnavailableError("locked")
+
+    setattr(store.catalog, question, ask)
+
+
+@pytest.mark.parametrize("question", ["last_change", "members", "membership"])
+def test_a_locked_catalog_is_waited_for_once(tree: Tree, store: FakeStore, clock: Clock, question: str) -> None:
+    path = f"{MNIST}/v0/.artifactfs/README.md"
+    assert (read(tree, path), names(tree, MNIST)) == (b"Digits\n", ["v0", "v1", "latest", "prod"])
+    store.log(MNIST, {"x": b"x"})
+    store.catalog.queries.clear()
+    fail_slowly(store, clock, question)
+    clock.now += 5
+    for _ in range(10):
+        assert read(tree, path) == b"Digits\n"
+        assert {"v0", "v1", "latest", "prod"} <= set(names(tree, MNIST))
+        assert find(tree, MNIST).valid <= 1.0
+    assert store.catalog.queries[question] == 1
+    delattr(store.catalog, question)
+    clock.now += 31
+    assert "v2" in names(tree, MNIST)
+
+
+def test_an_answer_holds_from_when_it_came(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    ask = store.catalog.last_change
+
+    def slow() -> int:
+        clock.now += 10
+        return ask()
+
+    store.catalog.last_change = slow  # type: ignore[method-assign]
+    for _ in range(5):
+        names(tree, MNIST)
+    assert store.catalog.queries["last_change"] == 1
+
+
+def test_a_commit_between_two_questions_hides_no_alias(store: FakeStore, tree: Tree) -> None:
+    node = find(tree, MNIST).node
+    for question in ("members", "aliases"):
+        ask = getattr(store.catalog, question)
+
+        def answer(collection: int, ask: Callable[[int], object] = ask) -> object:
+            found = ask(collection)
+            store.log(MNIST, {"x": str(found).encode()})
+            return found
+
+        setattr(store.catalog, question, answer)
+    assert {b"latest", b"prod"} <= {child.name for child in Tree(store).listing(node, 0).children}
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        *(("aliases", {"name": name}) for name in ("v0", "v7", "a/b", "..", "", "a\0b", "x" * 300, 7, "\udc80")),
+        *(("versions", {"number": number}) for number in (-4, 1 << 40, "x")),
+        *(("versions", {"created": created}) for created in (-5, 1 << 70, "x")),
+        *(("collections", {"name": name}) for name in ("../../x", "..", "", "a\nb")),
+        *(("types", {"name": name}) for name in ("a/b", ".")),
+    ],
+)
+def test_rows_that_break_a_rule_are_left_out(store: FakeStore, table: str, change: dict[str, Any]) -> None:
+    store.log("me/demo/other/fine", {"x": b"x"})
+    store.log("me/demo/dataset/fine", {"x": b"x"})
+    good = {path for path, _ in walk(Tree(store))}
+    state = store.load()
+    row = next(row for row in state[table] if row.get("name", "prod") in ("prod", "mnist", "dataset"))
+    row.update(change)
+    store._save(state)
+    tree = Tree(store)
+    logged: list[str] = []
+    tree.log = logged.append
+    for _ in range(2):
+        seen = {path for path, _ in walk(tree)}
+        assert seen < good and {"me/demo/other/fine/v0/x", "me/demo/other/fine/latest"} <= seen
+    assert len(logged) == len(set(logged)) >= 1
+    assert all("is not shown" in line and line.isprintable() for line in logged)
+
+
+def test_a_link_has_one_time(tree: Tree) -> None:
+    for alias, created in (("prod", CREATED), ("latest", CREATED + 10**9)):
+        found = find(tree, f"{MNIST}/{alias}")
+        assert found.modified == created
+        assert tree.attributes(found.node) == found
 
 
 def test_a_slow_catalog_holds_up_one_thread_only(tree: Tree, store: FakeStore, clock: Clock) -> None:

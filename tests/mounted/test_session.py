@@ -487,8 +487,10 @@ def test_a_dead_mount_can_be_unmounted(mount: Mount) -> None:
 # -- in the foreground, and as an ordinary user
 
 FOREGROUND = """
-import sys
+import signal, sys
 from artifactfs.mount import session
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # they may be ignored where the tests run
+signal.signal(signal.SIGINT, signal.default_int_handler)
 session.mount(sys.argv[1], sys.argv[4:], store="x", state_dir=sys.argv[2], foreground=True,
               ready=lambda info: print("ready", info.keeper_pid, flush=True))
 print("ended", flush=True)
