@@ -1,12 +1,13 @@
 """The keeper of a mount: mounts, holds /dev/fuse, starts a worker, and starts another when that one dies.
 
-Run as `python -m artifactfs.mount.keeper MOUNTPOINT`, with its orders as JSON on stdin. It serves nothing, imports
-little, and lives as long as the mount. Requests that a dead worker took are sent again by the kernel
+Run as `python -m artifactfs.mount.keeper MOUNTPOINT`, with its orders as JSON on stdin. It serves nothing but errors
+while no worker can be started, imports little, and lives as long as the mount. Requests that a dead worker took are sent again by the kernel
 (FUSE_NOTIFY_RESEND), so readers notice nothing but the time.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -19,7 +20,7 @@ from typing import NoReturn
 from ..errors import Error, MountError
 from . import state, system
 from .openfiles import Memory
-from .protocol import HAS_RESEND, NOTIFY_RESEND, OUT_HEADER
+from .protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
 
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _CREDIT = 5.0
@@ -27,6 +28,8 @@ _CREDIT = 5.0
 _CREDIT_A_SECOND = 2.0
 _LONGEST_PAUSE = 5.0
 _FIRST_PAUSE = 0.05
+_HOPELESS = 5
+"""Pauses in a row after which readers get an error in the pauses to come."""
 _PATIENCE = 5.0
 START_LIMIT = 60.0
 """Seconds that a mount may take until it can be read."""
@@ -206,6 +209,8 @@ class Keeper:
             system.log(
                 f"the worker {cause} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else "")
             )
+            if self._failures >= _HOPELESS:
+                self._fail_requests(pause)
             if pause and signal.sigtimedwait((signal.SIGTERM, signal.SIGINT), pause) is not None:
                 self.end()
                 return False
@@ -226,6 +231,34 @@ class Keeper:
             return 0.0
         self._failures += 1
         return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE)
+
+    def _fail_requests(self, seconds: float) -> None:
+        """Answer EIO to whoever asks, for a while: without a worker in sight a reader is to hear so, not to hang."""
+        self._resend()
+        deadline = time.monotonic() + seconds
+        waiting = select.poll()
+        waiting.register(self._device, select.POLLIN)
+        os.set_blocking(self._device, False)  # a request may be taken back between the poll and the read
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                if signal.sigpending() & {signal.SIGTERM, signal.SIGINT}:
+                    return
+                if waiting.poll(min(left * 1000, _GLANCE)) and not self._fail_request():
+                    return
+        finally:
+            os.set_blocking(self._device, True)
+
+    def _fail_request(self) -> bool:
+        """Answer one request so; False when the mount is gone."""
+        try:
+            request = os.read(self._device, REQUEST_SIZE)
+            _, opcode, unique, *_ = IN_HEADER.unpack_from(request)
+            if opcode not in UNANSWERED:
+                code = 0 if opcode == Opcode.DESTROY else -errno.EIO
+                os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, code, unique))
+        except OSError as error:
+            return error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT)
+        return True
 
     def _resend(self) -> None:
         """Make the kernel send again what the dead worker took and did not answer."""

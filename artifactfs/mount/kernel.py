@@ -38,7 +38,6 @@ _FAREWELL: Final = 2.0
 _HELD_UP: Final = 0.05
 """Seconds without an answer from any thread after which another one is started."""
 
-_REQUEST_SIZE = 1 << 17
 _BLOCK = 512
 _PREFERRED_IO = 1 << 16
 _BODY = protocol.IN_HEADER.size
@@ -89,7 +88,7 @@ class Call:
     __slots__ = ("data", "end", "node", "scratch", "unique")
 
     def __init__(self) -> None:
-        self.data = bytearray(_REQUEST_SIZE)
+        self.data = bytearray(protocol.REQUEST_SIZE)
         self.scratch = memoryview(mmap.mmap(-1, MAX_READ))
         self.end = 0
         self.node = 0
@@ -213,7 +212,7 @@ class Kernel:
             code = refusal.code
         except Exception as error:
             code = self._failed(call, opcode, error)
-        if opcode in _UNANSWERED:
+        if opcode in protocol.UNANSWERED:
             return None
         return [protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size, -code, call.unique)]
 
@@ -532,9 +531,6 @@ class _HeldBlob:
 
     def __del__(self) -> None:
         self._blob.close()
-
-
-_UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
 
 
 def _unanswered(_: Call) -> Answer:

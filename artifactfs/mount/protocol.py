@@ -68,6 +68,12 @@ class Opcode(IntEnum):
     STATX = 52
 
 
+UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
+"""Requests to which the kernel takes no answer."""
+
+REQUEST_SIZE = 1 << 17
+"""Bytes of the buffer that a request is read into."""
+
 # INIT flags: bits 0..31 in `flags`, 32..63 in `flags2`.
 ASYNC_READ = 1 << 0
 AUTO_INVAL_DATA = 1 << 12

@@ -447,6 +447,35 @@ def test_a_worker_that_dies_at_once_is_started_with_growing_pauses(mount: Mount)
     assert pauses == sorted(pauses) and pauses[0] < pauses[-1]
 
 
+def test_without_a_store_readers_get_an_error_and_do_not_hang(mount: Mount) -> None:
+    """Also those whose requests the dead worker had taken; when the store is back, all is as before."""
+    root, away = mount.store.root, mount.store.root.with_name("away")
+    (mount.path / MNIST / "v0/large.bin").stat()
+    (root / "hang").touch()
+    reading = Reading(mount.path / MNIST / "v0/large.bin")
+    assert until((root / "taken").exists)
+    (root / "hang").unlink()
+    root.rename(away)
+    root.write_text("in the way of whoever would make it anew")
+    os.kill(mount.info.worker_pid, signal.SIGKILL)
+    reading.wait()
+    assert reading.error is not None and reading.error.errno == errno.EIO
+    with pytest.raises(OSError) as caught:
+        os.listdir(mount.path / MNIST)
+    assert caught.value.errno == errno.EIO
+    root.unlink()
+    away.rename(root)
+
+    def is_back() -> bool:
+        with contextlib.suppress(OSError):
+            return (mount.path / MNIST / "v0/large.bin").read_bytes() == FILES["large.bin"]
+        return False
+
+    assert until(is_back, 20)
+    session.unmount(str(mount.path), state_dir=str(mount.state_dir))
+    assert system.process_start(mount.info.keeper_pid) is None
+
+
 def test_a_killed_keeper_leaves_no_dead_mountpoint(mount: Mount) -> None:
     os.kill(mount.info.keeper_pid, signal.SIGKILL)
     assert until(lambda: system.mounted_at(str(mount.path)) is None)
