@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,11 +21,21 @@ if TYPE_CHECKING:
     from ..mount.tree import Tree
 
 
+class Mountpoint(click.Path):
+    """A directory that is not looked at, unlike a click.Path: one that does not answer is still to be taken down."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False)
+
+    def convert(self, value: Any, *_: Any, **__: Any) -> Any:
+        return value
+
+
 @command(
     "mount",
     examples=["artifactfs mount ~/artifacts", "artifactfs mount demo me/demo", "artifactfs mount digits digits:prod"],
 )
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("directory", metavar="DIR", type=Mountpoint())
 @click.argument("where", required=False, shell_complete=completion.versions)
 @click.option("--foreground", is_flag=True, help="Stay until it is taken down; log to stderr.")
 @click.option("--allow-other", is_flag=True, help="Let other users read it (always so for root).")
@@ -90,7 +100,7 @@ def mount(
 
 
 @command("umount", examples=["artifactfs umount ~/artifacts"])
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("directory", metavar="DIR", type=Mountpoint())
 @click.option("--lazy", is_flag=True, help="Also when it is in use: it goes when its last user does.")
 def umount(invocation: Invocation, directory: str, lazy: bool) -> None:
     """Take a mount down."""

@@ -1,8 +1,8 @@
 """The keeper of a mount: mounts, holds /dev/fuse, starts a worker, and starts another when that one dies.
 
 Run as `python -m artifactfs.mount.keeper MOUNTPOINT`, with its orders as JSON on stdin. It serves nothing but errors
-while no worker can be started, imports little, and lives as long as the mount. Requests that a dead worker took are sent again by the kernel
-(FUSE_NOTIFY_RESEND), so readers notice nothing but the time.
+while no worker can be started, imports little, and lives as long as the mount. Requests that a dead worker took are
+sent again by the kernel (FUSE_NOTIFY_RESEND), so readers notice nothing but the time.
 """
 
 from __future__ import annotations

@@ -110,6 +110,21 @@ def test_a_killed_worker_connects_the_store_again(shop: Shop) -> None:
     assert until(lambda: shop.mounts()[0]["restarts"] == 1)
 
 
+def test_a_worker_that_does_not_answer_hangs_no_command(shop: Shop) -> None:
+    place = str(shop.mountpoint)
+    shop.artifactfs("mount", place, "--refresh", "0")
+    os.kill(int(str(shop.mounts()[0]["worker_pid"])), signal.SIGSTOP)
+    assert "already" in shop.artifactfs("mount", place, code=5)
+    shop.artifactfs("umount", "--lazy", place)
+    assert shop.mounts() == []
+
+
+def test_the_cache_directory_is_no_mountpoint(shop: Shop) -> None:
+    place = shop.root / "cache/artifactfs/inside"
+    place.mkdir(parents=True)
+    assert "which the mount needs" in shop.artifactfs("mount", str(place), code=5)
+
+
 def test_words_that_mean_nothing_are_said_so(shop: Shop) -> None:
     place = str(shop.mountpoint)
     assert "no store at" in shop.artifactfs("--store", str(shop.root / "none"), "mount", place, code=1)
