@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import InvalidError, ReadOnlyStoreError
-from . import forking
+from ..errors import InvalidError, ReadOnlyStoreError, UnavailableError
+from . import forking, interrupts
 from .dialect import Dialect
 
 
@@ -21,13 +21,14 @@ class Database:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
+        self._identity = dialect.identity()  # before the first connection, which is to no older database
         self._engine = dialect.engine()
         forking.register(self)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database."""
-        with self._transaction(write=False) as connection:
+        with interrupts.Held(), self._transaction(write=False) as connection:
             yield connection
 
     @contextmanager
@@ -35,12 +36,13 @@ class Database:
         """A transaction that is committed, and durable, when the block ends; undone when an exception leaves it."""
         if self.dialect.read_only:
             raise ReadOnlyStoreError(f"the catalog {self.dialect.place} is read-only; nothing can be changed here")
-        with self.dialect.turn(), self._transaction(write=True) as connection:
+        with interrupts.Held(), self.dialect.turn(), self._transaction(write=True) as connection:
             yield connection
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Connection]:
         with forking.inside():
+            self._notice_another()
             try:
                 with self._engine.connect() as connection:
                     try:
@@ -59,9 +61,20 @@ class Database:
                     f"the catalog was asked for what cannot be in it ({error}); check the name"
                 ) from None
 
+    def _notice_another(self) -> None:
+        """Let connections go when the database was moved away, or another one, such as a backup, put in its place."""
+        identity = self.dialect.identity()
+        if identity == self._identity:
+            return
+        if identity is None:
+            raise UnavailableError(f"the catalog {self.dialect.place} is gone; put it back, or open another store")
+        self._identity = identity
+        self._engine.dispose()
+
     def close(self) -> None:
         """Close idle connections; the database can be used again all the same."""
-        self._engine.dispose()
+        with interrupts.Held():
+            self._engine.dispose()
 
     def before_fork(self) -> None:
         """See forking.Forkable."""

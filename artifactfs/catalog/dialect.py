@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 
+BUSY_TIMEOUT = 30.0
+"""Seconds that a reader or writer waits for others."""
+
 
 class Dialect(Protocol):
     """One kind of database. Everything else in this folder is the same SQL for all of them."""
@@ -30,6 +33,9 @@ class Dialect(Protocol):
 
     def engine(self) -> Engine:
         """A new engine with an own pool."""
+
+    def identity(self) -> object | None:
+        """What tells the database from another one that is put in its place; None when it is not there."""
 
     def turn(self) -> AbstractContextManager[None]:
         """To be held while writing; it lets writers in fairly. Raises UnavailableError."""
@@ -47,13 +53,13 @@ class Dialect(Protocol):
         """Forget, in a forked child, what belongs to the parent."""
 
 
-def choose(url: str, *, read_only: bool) -> Dialect:
+def choose(url: str, *, read_only: bool, timeout: float = BUSY_TIMEOUT) -> Dialect:
     """The dialect that a URL asks for. Raises StoreError."""
     if url.startswith("sqlite:///"):
         from .sqlite import Sqlite
 
         # Taken as it is written: a path may hold what a URL would quote.
-        return Sqlite(url.removeprefix("sqlite:///"), read_only=read_only)
+        return Sqlite(url.removeprefix("sqlite:///"), read_only=read_only, timeout=timeout)
     raise StoreError(f"no catalog can be opened by {url.partition(':')[0]!r}; use sqlite:///PATH")
 
 

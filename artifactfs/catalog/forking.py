@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from . import turns
+from . import interrupts, turns
 
 _PATIENCE = 60.0
 
@@ -54,7 +54,8 @@ def inside() -> Iterator[None]:
     gate, thread = _gate, threading.get_ident()
     with gate.moved:
         while gate.forking:
-            gate.moved.wait()
+            gate.moved.wait(interrupts.SLICE)
+            interrupts.honour()
         gate.inside.add(thread)
     try:
         yield
@@ -65,6 +66,11 @@ def inside() -> Iterator[None]:
 
 
 def _before() -> None:
+    with interrupts.Held():
+        _close_gate()
+
+
+def _close_gate() -> None:
     with _gate.moved:
         while _gate.forking:
             _gate.moved.wait()
@@ -76,7 +82,7 @@ def _before() -> None:
 
 
 def _in_parent() -> None:
-    with _gate.moved:
+    with interrupts.Held(), _gate.moved:
         _gate.forking = False
         _gate.moved.notify_all()
 
@@ -84,6 +90,7 @@ def _in_parent() -> None:
 def _in_child() -> None:
     global _gate
     _gate = _Gate()
+    interrupts.in_child()
     turns.close_inherited()
     for holder in list(_holders):
         holder.in_child()

@@ -8,7 +8,7 @@ committing    the one transaction that makes a version
 journal       the outbox of changes
 
 schema, migrations, rows, namespaces, suggestions      what the parts share
-database, dialect, sqlite, turns, forking              transactions, and what differs between databases
+database, dialect, sqlite, turns, forking, interrupts  transactions, and what differs between databases
 """
 
 from __future__ import annotations
@@ -37,14 +37,22 @@ class SqlCatalog(Browsing, Committing):
 
     @classmethod
     def open(
-        cls, url: str, *, read_only: bool = False, create: bool = False, clock: Callable[[], int] = time.time_ns
+        cls,
+        url: str,
+        *,
+        read_only: bool = False,
+        create: bool = False,
+        timeout: float = dialect.BUSY_TIMEOUT,
+        clock: Callable[[], int] = time.time_ns,
     ) -> SqlCatalog:
         """Open the catalog at a URL such as `sqlite:////srv/store/catalog.db`, migrating an older one.
 
-        A place that cannot be written to is opened for reading. With `create`, one that is missing is made. Raises
-        NotAStoreError, SchemaError, NotAllowedError, ReadOnlyStoreError, UnavailableError, StoreError.
+        A place that cannot be written to is opened for reading. With `create`, one that is missing is made. Every
+        transaction waits for others up to `timeout` seconds, then it raises UnavailableError.
+
+        Raises NotAStoreError, SchemaError, NotAllowedError, ReadOnlyStoreError, UnavailableError, StoreError.
         """
-        chosen = dialect.choose(url, read_only=read_only)
+        chosen = dialect.choose(url, read_only=read_only, timeout=timeout)
         if create and not chosen.read_only:
             chosen.create()
         database = Database(chosen)
@@ -56,9 +64,11 @@ class SqlCatalog(Browsing, Committing):
             raise
 
     @classmethod
-    def create(cls, url: str, *, clock: Callable[[], int] = time.time_ns) -> SqlCatalog:
+    def create(
+        cls, url: str, *, timeout: float = dialect.BUSY_TIMEOUT, clock: Callable[[], int] = time.time_ns
+    ) -> SqlCatalog:
         """Make the catalog at a URL, or open the one that is there. Any number of processes may do it at once."""
-        return cls.open(url, create=True, clock=clock)
+        return cls.open(url, create=True, timeout=timeout, clock=clock)
 
     def store_id(self) -> str:
         return self._store_id

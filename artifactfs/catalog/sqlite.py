@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from urllib.parse import quote
 
@@ -30,10 +32,8 @@ from ..errors import (
     StoreError,
     UnavailableError,
 )
+from . import interrupts
 from .turns import Turns
-
-BUSY_TIMEOUT = 30.0
-"""Seconds that a reader or writer waits for others."""
 
 LOCK_SUFFIX = "-lock"
 """The writers' lock file lies beside the database, like SQLite's own `-journal`."""
@@ -46,20 +46,56 @@ _SETTINGS = (
     "PRAGMA synchronous = EXTRA",
 )
 _WRITER_SETTINGS = ("PRAGMA journal_mode = DELETE",)
+_FIRST_READ = "SELECT 1 FROM sqlite_master LIMIT 1"
+
+
+class _Connection(sqlite3.Connection):
+    """Waits for others in slices: SQLite's own waiting is one call, which no interrupt ends.
+
+    It waits in three places: when a writer begins, when a reader first reads, and when a commit waits for readers.
+    """
+
+    patience = 0.0
+
+    def begin(self, *, write: bool) -> None:
+        if write:
+            self.patiently("BEGIN IMMEDIATE")
+        else:
+            self.execute("BEGIN").close()
+            self.patiently(_FIRST_READ)
+
+    def commit(self) -> None:
+        self._wait_for(super().commit)
+
+    def patiently(self, statement: str) -> None:
+        self._wait_for(lambda: self.execute(statement).close())
+
+    def _wait_for(self, call: Callable[[], object]) -> None:
+        deadline = 0.0
+        while True:
+            try:
+                call()
+                return
+            except sqlite3.OperationalError as error:
+                deadline = deadline or time.monotonic() + self.patience - interrupts.SLICE
+                if "is locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+            interrupts.honour()
+            time.sleep(0.001)  # where SQLite sees that waiting could not help it returns at once
 
 
 class Sqlite:
     """The dialect of one database file."""
 
-    def __init__(self, path: str, *, read_only: bool) -> None:
+    def __init__(self, path: str, *, read_only: bool, timeout: float) -> None:
         self.place = path
         folder = os.path.dirname(path) or "."
         # The journal lies beside the file: without the directory there is no writing.
         self.read_only = read_only or (
             os.path.exists(path) and not (os.access(path, os.W_OK) and os.access(folder, os.W_OK))
         )
-        self._timeout = BUSY_TIMEOUT
-        self._turns = Turns(path + LOCK_SUFFIX, self._timeout)
+        self._timeout = timeout
+        self._turns = Turns(path + LOCK_SUFFIX, timeout)
 
     def create(self) -> None:
         try:
@@ -78,11 +114,25 @@ class Sqlite:
             json_deserializer=self._parse_json,
         )
 
+    def identity(self) -> object | None:
+        try:
+            found = os.stat(self.place)
+        except PermissionError:
+            raise self._not_allowed() from None
+        except (OSError, ValueError):
+            return None  # if it is something else than missing, opening it will tell
+        return found.st_dev, found.st_ino
+
     def turn(self) -> AbstractContextManager[None]:
         return self._turns.turn()
 
     def begin(self, connection: Connection, *, write: bool) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, _Connection)
+        try:
+            driver.begin(write=write)
+        except sqlite3.Error as error:
+            raise DBAPIError("BEGIN", None, error) from error
 
     def lock_schema(self, connection: Connection) -> None:
         pass  # BEGIN IMMEDIATE has locked all there is
@@ -137,14 +187,16 @@ class Sqlite:
         connection = sqlite3.connect(
             f"file:{quote(os.fsencode(os.path.abspath(self.place)))}?mode={mode}",
             uri=True,
-            timeout=self._timeout,
+            timeout=min(self._timeout, interrupts.SLICE),
+            factory=_Connection,
             isolation_level=None,  # transactions begin where we say
             check_same_thread=False,  # the pool gives a connection to one thread at a time
             cached_statements=256,
         )
+        connection.patience = self._timeout
         try:
             for setting in _SETTINGS if self.read_only else _SETTINGS + _WRITER_SETTINGS:
-                connection.execute(setting).close()
+                connection.patiently(setting)
         except BaseException:
             connection.close()
             raise

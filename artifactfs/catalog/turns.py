@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import UnavailableError
+from . import interrupts
 
 _open_descriptors: set[int] = set()
 
@@ -33,8 +34,10 @@ class Turns:
     def turn(self) -> Iterator[None]:
         """Hold the turn. Raises UnavailableError when it does not come within the time."""
         deadline = time.monotonic() + self._timeout
-        if not self._threads.acquire(timeout=self._timeout):
-            raise self._too_long()
+        while not self._threads.acquire(timeout=_slice(deadline)):
+            interrupts.honour()
+            if time.monotonic() >= deadline:
+                raise self._too_long()
         try:
             descriptor = self._open()
             if descriptor is None:
@@ -102,7 +105,8 @@ class _Waiter:
     def wait(self, deadline: float) -> bool:
         threading.Thread(target=self._block, name="artifactfs-turn", daemon=True).start()
         try:
-            self._had.wait(max(0.0, deadline - time.monotonic()))
+            while not self._had.wait(_slice(deadline)) and time.monotonic() < deadline:
+                interrupts.honour()
         finally:
             with self._guard:
                 had = self._had.is_set()
@@ -119,6 +123,10 @@ class _Waiter:
                 self._had.set()
                 return
         _release(self._descriptor)
+
+
+def _slice(deadline: float) -> float:
+    return max(0.0, min(interrupts.SLICE, deadline - time.monotonic()))
 
 
 def _release(descriptor: int) -> None:

@@ -72,7 +72,7 @@ def test_settings(place: SqlitePlace) -> None:
         assert value("journal_mode") == "delete"
         assert value("synchronous") == 3  # EXTRA
         assert value("foreign_keys") == 1
-        assert value("busy_timeout") == 30_000
+        assert value("busy_timeout") == 100  # it waits in slices of that
         assert value("trusted_schema") == 0
 
 
@@ -184,15 +184,14 @@ def test_damaged_json(place: SqlitePlace) -> None:
 # -- others in the way
 
 
-def test_a_database_that_others_keep_locked(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
-    catalog = place.create()
+def test_a_database_that_others_keep_locked(place: SqlitePlace) -> None:
+    catalog = SqlCatalog.create(place.url, timeout=0.05)
     log(catalog, "x")
     other = sqlite3.connect(place.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     assert "try again" in refused(UnavailableError, log, catalog, "y")
     assert "try again" in refused(UnavailableError, catalog.entities)
-    assert "try again" in refused(UnavailableError, place.open)
+    assert "try again" in refused(UnavailableError, lambda: SqlCatalog.open(place.url, timeout=0.05))
     other.execute("ROLLBACK")
     other.execute("BEGIN")
     other.execute("SELECT * FROM store").fetchall()
@@ -201,13 +200,39 @@ def test_a_database_that_others_keep_locked(place: SqlitePlace, monkeypatch: pyt
     assert log(catalog, "y")[0].number == 1
 
 
-def test_a_writer_that_keeps_its_turn(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
-    catalog, other = place.create(), place.open()
+def test_a_writer_that_keeps_its_turn(place: SqlitePlace) -> None:
+    catalog, other = SqlCatalog.create(place.url, timeout=0.05), place.open()
     with other._database.writing():
         assert "catalog.db-lock" in refused(UnavailableError, log, catalog, "x")
         assert catalog.entities() == []  # readers need no turn
     assert log(catalog, "x")[0].number == 0
+
+
+# -- another file in its place
+
+
+def test_a_backup_in_its_place_is_noticed(place: SqlitePlace) -> None:
+    store, old = place.path.parent / "store", place.path.parent / "old"
+    store.mkdir()
+    place = SqlitePlace(store)
+    catalog = place.create()
+    log(catalog, "x")
+    assert catalog.last_change() == 1
+    store.rename(old)
+    assert "is gone" in refused(UnavailableError, catalog.last_change)
+    assert "is gone" in refused(UnavailableError, log, catalog, "lost")
+    shutil.copytree(old, store)
+    assert catalog.last_change() == 1
+    log(place.open(), "y")
+    assert catalog.last_change() == 2
+    log(catalog, "z")
+    assert SqlitePlace(old).open().last_change() == 1
+    assert place.open().last_change() == 3
+    # Back where it was, the old one is the store again.
+    shutil.rmtree(store)
+    assert "is gone" in refused(UnavailableError, catalog.entities)
+    old.rename(store)
+    assert catalog.last_change() == 1
 
 
 # -- places that cannot be written to
