@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from ..errors import Error, MountError
 from . import state, system
+from .logfile import log, redirect
 from .openfiles import Memory
 from .protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
 
@@ -123,7 +124,7 @@ class Keeper:
         while True:
             number = signal.sigwait(_SIGNALS)
             if number in (signal.SIGTERM, signal.SIGINT):
-                system.log("told to end; unmounting")
+                log("told to end; unmounting")
                 self.end()
                 return
             if number == signal.SIGCHLD and self._has_ended() and not self._restart():
@@ -147,7 +148,7 @@ class Keeper:
                 break
             except Error as error:
                 if lazy:
-                    system.log(f"{error}")
+                    log(f"{error}")
         self._see_off(patience)
         state.remove_own(self._orders.state, self._self)
 
@@ -177,6 +178,7 @@ class Keeper:
             log=orders.log,
             mounted=self._mounted,
             keeper=self._self,
+            source=orders.source,
         )
         words = [*orders.command, "--handover", handover.to_text()]
         self._worker_since = time.monotonic()
@@ -206,9 +208,7 @@ class Keeper:
             lived = time.monotonic() - self._worker_since
             pause = self._pause()
             cause = f"was killed by signal {-self._status}" if self._status < 0 else f"ended with {self._status}"
-            system.log(
-                f"the worker {cause} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else "")
-            )
+            log(f"the worker {cause} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else ""))
             if self._failures >= _HOPELESS:
                 self._fail_requests(pause)
             if pause and signal.sigtimedwait((signal.SIGTERM, signal.SIGINT), pause) is not None:
@@ -268,15 +268,15 @@ class Keeper:
         try:
             os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, NOTIFY_RESEND, 0))
         except OSError as error:
-            system.log(f"the kernel would not resend; {error.strerror}")
+            log(f"the kernel would not resend; {error.strerror}")
 
     def _record(self) -> None:
         if self._info is not None:
             self._info = replace(self._info, worker_pids=[self._worker], restarts=self._info.restarts + 1)
             try:
                 state.write(self._orders.state, self._info)
-            except OSError as error:
-                system.log(f"{self._orders.state} cannot be written; {error.strerror}")
+            except MountError as error:
+                log(f"{error}")
 
 
 def main() -> int:
@@ -289,8 +289,7 @@ def main() -> int:
     os.chdir("/")
     try:
         if orders.log:
-            system.redirect(orders.log)
-            system.bound_log(orders.log)
+            redirect(orders.log)
         keeper = Keeper(orders, system.attach(orders.mountpoint, orders.source, allow_other=orders.allow_other))
     except Exception as error:
         state.report_failure(orders.report, error)
@@ -301,12 +300,12 @@ def main() -> int:
         keeper.end()
         state.report_failure(orders.report, error)
         return 1
-    system.log(f"mounted {orders.source} {info.where} at {orders.mountpoint}, {info.mode}")
+    log(f"mounted {orders.source} {info.where} at {orders.mountpoint}, {info.mode}")
     if state.report_ready(orders.report, info.to_json()):
         keeper.keep()
     else:
         keeper.end()
-    system.log(f"unmounted {orders.mountpoint}")
+    log(f"unmounted {orders.mountpoint}")
     return 0
 
 
@@ -318,7 +317,7 @@ def _become(words: list[str], home: str, handed: tuple[int, ...]) -> NoReturn:
         os.chdir(home)  # `python -m` imports from where it is started
         os.execv(words[0], words)
     except OSError as error:
-        system.log(f"{words[0]} cannot be run; {error.strerror}")
+        log(f"{words[0]} cannot be run; {error.strerror}")
     os._exit(127)
 
 

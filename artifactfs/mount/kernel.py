@@ -11,6 +11,7 @@ without asking in both, and their listings kept by the kernel until the director
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -105,12 +106,20 @@ class Call:
 class Kernel:
     """Serves one mount from one process until it is unmounted.
 
-    `passthrough` allows that mode where the kernel and the user's rights do. `ready` is set when INIT was answered (by
-    this process or one before it), `refused` tells why it could not be.
+    `passthrough` allows that mode where the kernel and the user's rights do. `source` is the store's location. `ready`
+    is set when INIT was answered (by this process or one before it), `refused` tells why it could not be.
     """
 
     def __init__(
-        self, device: int, tree: Tree, memory: Memory, log: Log, *, passthrough: bool, owner: tuple[int, int]
+        self,
+        device: int,
+        tree: Tree,
+        memory: Memory,
+        log: Log,
+        *,
+        passthrough: bool,
+        owner: tuple[int, int],
+        source: str = "",
     ) -> None:
         self.ready = threading.Event()
         self.refused: str | None = None
@@ -119,6 +128,7 @@ class Kernel:
         self._memory = memory
         self._log = log
         self._may_pass = passthrough
+        self._source = source
         self._uid, self._gid = owner
         self._files = OpenFiles(device, memory)
         self._held = _HeldBlobs(tree)
@@ -253,7 +263,7 @@ class Kernel:
             Opcode.READDIR: (self._readdir, protocol.READ_IN.size),
             Opcode.READDIRPLUS: (self._readdirplus, protocol.READ_IN.size),
             Opcode.RELEASEDIR: (_nothing, 0),
-            Opcode.STATFS: (_statfs, 0),
+            Opcode.STATFS: (self._statfs, 0),
             Opcode.GETXATTR: (self._getxattr, protocol.GETXATTR_IN.size),
             Opcode.LISTXATTR: (self._listxattr, protocol.GETXATTR_IN.size),
             Opcode.ACCESS: (self._access, protocol.ACCESS_IN.size),
@@ -479,6 +489,15 @@ class Kernel:
             raise Refusal(errno.ENXIO)
         return protocol.LSEEK_OUT.pack(offset if whence == os.SEEK_DATA else size)
 
+    def _statfs(self, _: Call) -> Answer:
+        """The store's file system, full: nothing can be written here."""
+        blocks, size, files = 0, 4096, 0
+        if os.path.isabs(self._source):
+            with contextlib.suppress(OSError):
+                found = os.statvfs(self._source)
+                blocks, size, files = found.f_blocks, found.f_frsize, found.f_files
+        return protocol.STATFS_OUT.pack(blocks, 0, 0, files, 0, size, _NAME_MAX, size, 0)
+
     # -- extended attributes
 
     def _getxattr(self, call: Call) -> Answer:
@@ -552,10 +571,6 @@ def _no_ioctl(_: Call) -> Answer:
 
 def _read_only(_: Call) -> Answer:
     raise Refusal(errno.EROFS)
-
-
-def _statfs(_: Call) -> Answer:
-    return protocol.STATFS_OUT.pack(0, 0, 0, 0, 0, 4096, _NAME_MAX, 4096, 0)
 
 
 def _sized(value: bytes, size: int) -> bytes:

@@ -78,7 +78,7 @@ class Handover:
 
     `device` is /dev/fuse, `memory` the memory file, `report` the pipe for the first word, `alive` a pipe whose other
     end only the keeper holds. `log` is the log file, "" in the foreground. `mounted` is the `major:minor` of the mount,
-    `keeper` the keeper's process and when it started.
+    `keeper` the keeper's process and when it started, `source` the store's location.
     """
 
     device: int
@@ -93,6 +93,7 @@ class Handover:
     log: str
     mounted: str
     keeper: tuple[int, int]
+    source: str
 
     def to_text(self) -> str:
         """One word for a command line."""
@@ -124,14 +125,17 @@ def file_stem(state_dir: str, mountpoint: str) -> str:
 
 
 def write(path: str, info: MountInfo) -> None:
-    """Write a mount's file, at once or not at all."""
+    """Write a mount's file, at once or not at all. Raises MountError."""
     temporary = f"{path}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    data = json.dumps(info.to_json(), indent=1).encode() + b"\n"
     try:
-        os.write(descriptor, json.dumps(info.to_json(), indent=1).encode() + b"\n")
-    finally:
-        os.close(descriptor)
-    os.rename(temporary, path)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.rename(temporary, path)
+    except OSError as error:
+        remove(temporary)
+        raise errors.MountError(f"{path} cannot be written; {error.strerror}") from None
 
 
 def read(path: str) -> MountInfo | None:

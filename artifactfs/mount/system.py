@@ -13,9 +13,7 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -29,7 +27,6 @@ _MNT_DETACH = 2
 _CAP_SYS_ADMIN = 21
 _MAX_READ = 1 << 20
 _READ_AHEAD_KB = b"1024"
-_LOG_LIMIT = 1 << 20
 _MOST_LINKS = 40
 _GLANCE = 2.0
 """Seconds that a look at a mount may take, which answers at once or never."""
@@ -229,26 +226,6 @@ def process_start(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def log(text: str) -> None:
-    """Write one line to the log, which is stderr. Where that is a file, it is cut when it grows too large."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    try:
-        os.write(2, f"{stamp} {os.getpid()} {line}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass  # a full disk must not stop the mount
-
-
-def bound_log(path: str) -> None:
-    """Move what the log holds to `path.1` when it is large. The log is written in append mode, so it can be cut."""
-    try:
-        if os.fstat(2).st_size > _LOG_LIMIT:
-            shutil.copyfile(path, path + ".1")
-            os.ftruncate(2, 0)
-    except OSError:
-        pass
-
-
 def _call(function: str, *arguments: bytes | int) -> int:
     """Call the C library; 0 or the errno."""
     library = ctypes.CDLL(None, use_errno=True)
@@ -339,16 +316,3 @@ def _unescaped(text: str) -> str:
     raw = os.fsencode(text)
     decoded = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), raw)
     return os.fsdecode(decoded)
-
-
-def redirect(path: str) -> None:
-    """Make the file at `path` stdout and stderr, and nothing stdin; the file is made for the user alone."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    log_file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(nothing, 0)
-    os.dup2(log_file, 1)
-    os.dup2(log_file, 2)
-    os.close(nothing)
-    os.close(log_file)

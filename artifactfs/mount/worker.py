@@ -17,6 +17,7 @@ from collections.abc import Callable
 from ..errors import MountError
 from . import state, system
 from .kernel import Kernel
+from .logfile import log
 from .openfiles import Memory
 from .tree import Tree
 
@@ -30,6 +31,7 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
     `open_tree` is given what to show (`Tree.open`'s `where`). Whatever it raises is told to whoever called `mount`.
     """
     given = state.Handover.from_text(handover)
+    log.path = given.log
     for descriptor in (given.device, given.memory, given.report, given.alive):
         os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the keeper, which unmounts
@@ -43,14 +45,15 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
     try:
         tree = open_tree(given.where)
         tree.started = given.started
-        tree.log = system.log
+        tree.log = log
         kernel = Kernel(
             given.device,
             tree,
             memory,
-            system.log,
+            log,
             passthrough=given.passthrough and system.may_pass_through(),
             owner=(os.getuid(), os.getgid()),
+            source=given.source,
         )
         serving = threading.Thread(target=kernel.serve, name="fuse")
         serving.start()
@@ -61,15 +64,14 @@ def serve_worker(handover: str, open_tree: Callable[[str], Tree]) -> int:
             raise MountError(f"{given.mountpoint} was unmounted before it could answer")
     except Exception as error:
         if not is_first:
-            system.log(f"worker cannot start; {error}")
+            log(f"worker cannot start; {error}")
         state.report_failure(given.report, error)
         return 1
     memory.note_ready()
     state.report_ready(given.report, {"where": tree.where, "mode": kernel.mode})
     while serving.is_alive():
         serving.join(_LOG_CHECK_SECONDS)
-        if given.log:
-            system.bound_log(given.log)
+        log.bound()
     return 0
 
 
@@ -89,11 +91,11 @@ def _watch_keeper(given: state.Handover) -> None:
     except OSError:
         pass
     if system.is_mounted_there(given.mountpoint, given.mounted):
-        system.log("the keeper died; taking the mount down")
+        log("the keeper died; taking the mount down")
         try:
             system.detach(given.mountpoint, lazy=True)
         except Exception as error:
-            system.log(f"{error}")
+            log(f"{error}")
     state.remove_own(given.state, (given.keeper[0], given.keeper[1]))
     sys.stderr.flush()
     os._exit(1)

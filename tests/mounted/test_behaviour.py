@@ -132,6 +132,13 @@ def test_what_stat_shows(mount: Mount) -> None:
     ]
 
 
+def test_its_size_is_that_of_the_stores_file_system_and_nothing_is_free(mount: Mount) -> None:
+    ours, stores = os.statvfs(mount.path), os.statvfs(mount.store.root)
+    assert (ours.f_blocks, ours.f_frsize, ours.f_files) == (stores.f_blocks, stores.f_frsize, stores.f_files)
+    assert ours.f_bfree == ours.f_bavail == ours.f_ffree == 0 and ours.f_namemax == 255
+    assert ours.f_blocks > 0
+
+
 def test_inode_numbers_stay_over_a_remount(mount: Mount, mounting: Mounting) -> None:
     def numbers(root: Path) -> dict[str, int]:
         return {str(path.relative_to(root)): path.lstat().st_ino for path in root.rglob("*")}
