@@ -56,13 +56,13 @@ def download(invocation: Invocation, ref: str, dest: str | None, prefix: str | N
     root = default if dest is None else words.directory(dest, "DEST")
     invocation.when_interrupted = "no file was written in part; download again to go on"
     entries = [entry for entry in artifact.manifest.in_order() if entry.path.startswith(prefix or "")]
+    if prefix and not entries:
+        raise EntryNotFoundError(f"{artifact.name} has no file whose path begins with {shown(prefix)}")
     target = artifact.download(root, prefix, progress=invocation.output.progress())
     if invocation.output.json:
         fact = {**version_fact(artifact.membership), "path": os.path.abspath(target), "downloaded": len(entries)}
         invocation.output.data(fact)
         return
-    if prefix and not entries:
-        invocation.output.note(f"no path of {artifact.name} begins with {shown(prefix)}")
     total = size(sum(entry.size or 0 for entry in entries))
     invocation.output.note(f"{artifact.qualified_name}: {counted(len(entries), 'file')}, {total}")
     invocation.output.line(target)
@@ -74,7 +74,7 @@ def download(invocation: Invocation, ref: str, dest: str | None, prefix: str | N
 def diff(invocation: Invocation, old: str, new: str) -> None:
     """Compare the files of two versions.
 
-    Prints A for a file that the second has more, D for one it has not, M for one with other bytes.
+    Prints A for a file that the second has more, D for one it has not, M for one with other bytes or another executable bit.
     """
     before, after = (_artifact(invocation, ref).manifest for ref in (old, new))
     changes = _changes(before, after)

@@ -37,7 +37,11 @@ _UNKNOWN = "nothing partial is left in the store; `artifactfs ls {name}` shows w
 @click.option("--description", metavar="D", help="A text about it.")
 @click.option("--metadata", metavar="K=V", multiple=True, help="A fact about it; V is JSON or text. Again for more.")
 @click.option("--metadata-file", metavar="F", type=click.Path(), help="A JSON or TOML file of such facts.")
-@click.option("--ttl", metavar="30d", help="How long to keep it: a number and s, m, h, d or w; or none.")
+@click.option(
+    "--ttl",
+    metavar="30d",
+    help="How long to keep it: a number and s, m, h, d or w; or none. Recorded; nothing expires yet.",
+)
 @click.option("--prefix", metavar="P", help="Put everything below this directory of the artifact.")
 @click.option(
     "--symlinks",
@@ -91,6 +95,9 @@ def log(
         invocation.output.note(f"{membership.qualified_name} holds no files")
     if not created:
         invocation.output.note(f"{membership.qualified_name} holds these files already; no version was made")
+        given = {"description": description, "metadata": metadata or metadata_file, "ttl": ttl}
+        if differing := [what for what, value in given.items() if value]:
+            invocation.output.note(f"it keeps its own {' and '.join(differing)}; what was given is not written")
     invocation.output.line(membership.qualified_name)
 
 

@@ -57,7 +57,6 @@ def test_download_elsewhere_and_in_part(run: Any, filled: Path) -> None:
     assert result.json["path"] == str(filled / "copy")
     assert result.json["downloaded"] == 1
     assert sorted(path.name for path in (filled / "copy").rglob("*")) == ["run.sh", "sub"]
-    assert "no path" in run("download", "set", "none", "--prefix", "zzz").err
 
 
 def test_download_where_the_environment_says(run: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,3 +148,8 @@ def test_progress_is_told_of_bytes_and_files(
     assert told.totals == (3, len(BINARY) + 16)
     if words[0] != "log":  # which may know the file from the log before
         assert len(told.steps) > 4  # the large file in several steps
+
+
+def test_a_download_of_nothing_says_so(run: Any, filled: Path) -> None:
+    run("download", "set", "out", "--prefix", "nosuch", code=4).complains("nosuch")
+    assert not Path("out").exists()

@@ -111,3 +111,10 @@ def test_a_prefix_that_is_the_root(prefix: str, run: Any, data: Path) -> None:
     run("log", "kept")
     listed = {run("ls", "-R", f"{name}:latest").out for name in ("set", "plain", "kept")}
     assert len(listed) == 1
+
+
+def test_what_a_repeated_log_does_not_write_is_said(run: Any, data: Path) -> None:
+    run("log", "set", data, "--type", "dataset", "--description", "first")
+    again = run("log", "set", data, "--description", "second", "--metadata", "a=1")
+    assert "keeps its own description and metadata" in again.err
+    assert run("show", "set", "--json").json["description"] == "first"
