@@ -74,7 +74,8 @@ def download(invocation: Invocation, ref: str, dest: str | None, prefix: str | N
 def diff(invocation: Invocation, old: str, new: str) -> None:
     """Compare the files of two versions.
 
-    Prints A for a file that the second has more, D for one it has not, M for one with other bytes or another executable bit.
+    Prints A for a file that the second has more, D for one it has not, M for one with other bytes or another
+    executable bit.
     """
     before, after = (_artifact(invocation, ref).manifest for ref in (old, new))
     changes = _changes(before, after)
