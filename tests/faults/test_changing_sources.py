@@ -14,7 +14,7 @@ from artifactfs.errors import SourceChangedError, SourceError, SourceMissingErro
 from artifactfs.store import Store
 
 ME = {"entity": "me", "project": "demo"}
-SIZE = 6_000_000
+SIZE = 20_000_000  # more than one portion of a copy
 
 
 class Meanwhile:
