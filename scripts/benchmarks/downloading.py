@@ -41,6 +41,7 @@ def download(bench: Bench) -> Iterator[Row | Skipped]:
 def _download_in_turns(bench: Bench, store: str, name: str, source: str) -> dict[str, list[float]]:
     bench.cli(store, "log", name, source, "--type", "dataset")
     warm(source)
+    warm(store)
 
     def ours() -> float:
         target = bench.fresh("downloaded")
