@@ -113,10 +113,12 @@ class Draft:
     ) -> Entry:
         """Add one file under `name` (default: its basename) and return its entry.
 
-        With policy "mutable" the draft takes its own copy now; with "immutable" the file is hashed now and copied when
-        it is logged. `is_tmp` names it by the first 20 hex characters of its digest, its suffixes kept. The same path
-        with the same bytes is fine; with others PathConflictError unless `overwrite`. Raises SourceError,
-        SourceMissingError, NotAllowedError, SourceChangedError, InvalidPathError, NoSpaceError.
+        With policy "mutable" the draft takes its own copy now, but of a file that was logged to the same store before
+        and is unchanged since: that is read again only if the store has lost it, unless `skip_cache`. With "immutable"
+        the file is hashed now and copied when it is logged. `is_tmp` names it by the first 20 hex characters of its
+        digest, its suffixes kept. The same path with the same bytes is fine; with others PathConflictError unless
+        `overwrite`. Raises SourceError, SourceMissingError, NotAllowedError, SourceChangedError, InvalidPathError,
+        NoSpaceError.
         """
         check_policy(policy)
         given = os.fsdecode(os.fspath(local_path))
