@@ -12,10 +12,11 @@ from ..errors import EntryNotFoundError, VerificationError
 from ..manifest import Entry, Manifest
 from ..names import normalise_entry_path, shown
 from . import completion, words
+from .amounts import counted, size
 from .commands import command
 from .facts import version_fact
 from .invocation import Invocation
-from .output import Column, counted, size
+from .output import Column
 
 _PORTION = 4 << 20
 _COMPARED = 5000

@@ -14,10 +14,11 @@ from ..manifest import Difference, Manifest
 from ..names import check_name, shown
 from ..sources import Symlinks
 from . import words
+from .amounts import counted, size
 from .commands import command
 from .filling import fill, known_collection, settled_type
 from .invocation import Invocation
-from .output import Column, counted, size
+from .output import Column
 
 
 @command(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..manifest import Entry
 from ..records import Collection, Membership, Run
-from .output import iso
+from .amounts import iso
 
 
 def version_fact(membership: Membership, *, created: bool = True) -> dict[str, Any]:

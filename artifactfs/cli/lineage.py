@@ -11,10 +11,11 @@ import click
 from ..catalog.protocol import Catalog
 from ..records import Run, Version
 from . import completion
+from .amounts import age
 from .commands import command
 from .facts import run_fact
 from .invocation import Invocation
-from .output import Column, Output, age, joined, printable
+from .output import Column, Output, joined, printable
 
 if TYPE_CHECKING:
     from rich.tree import Tree

@@ -12,10 +12,11 @@ from ..errors import EntryNotFoundError, InvalidError
 from ..names import normalise_entry_path, shown
 from ..records import INHERIT_TTL, Collection, Membership, Namespace
 from . import completion
+from .amounts import age, counted, local, size
 from .commands import command
 from .facts import collection_fact, run_fact, version_fact
 from .invocation import Invocation
-from .output import Column, Output, age, counted, joined, local, size
+from .output import Column, Output, joined
 
 if TYPE_CHECKING:
     from ..treeindex import Node, TreeIndex

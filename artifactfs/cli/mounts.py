@@ -11,9 +11,10 @@ import click
 
 from ..errors import InvalidError
 from . import completion
+from .amounts import age
 from .commands import command
 from .invocation import Invocation
-from .output import Column, age
+from .output import Column
 from .places import Place, find
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .amounts import size
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -78,8 +80,6 @@ class Bars:
         return self._bytes if self._bytes_total else self._files
 
     def _counts(self) -> str:
-        from .output import size
-
         files = f"{self._files:,}" + (f"/{self._files_total:,}" if self._files_total else "")
         amount = size(self._bytes) + (f"/{size(self._bytes_total)}" if self._bytes_total else "")
         return f"{files} files  {amount}"

@@ -57,6 +57,7 @@ def test_every_module_of_the_folder_is_reached() -> None:
     infrastructure = {
         "__init__",
         "main",
+        "amounts",
         "commands",
         "invocation",
         "output",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from artifactfs.cli import output
+from artifactfs.cli import amounts, output
 from artifactfs.cli.output import Column, Output
 
 SECOND = 10**9
@@ -24,7 +24,7 @@ SECOND = 10**9
     ],
 )
 def test_sizes(count: int | None, text: str) -> None:
-    assert output.size(count) == text
+    assert amounts.size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_sizes(count: int | None, text: str) -> None:
     ],
 )
 def test_ages(seconds: int, text: str) -> None:
-    assert output.age(0, seconds * SECOND) == text
+    assert amounts.age(0, seconds * SECOND) == text
 
 
 def test_times_are_iso_8601() -> None:
-    assert output.iso(1_700_000_000 * SECOND + 123_456_789) == "2023-11-14T22:13:20.123Z"
+    assert amounts.iso(1_700_000_000 * SECOND + 123_456_789) == "2023-11-14T22:13:20.123Z"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_times_are_iso_8601() -> None:
     [(1, "file", "1 file"), (0, "file", "0 files"), (2, "entry", "2 entries"), (12345, "file", "12,345 files")],
 )
 def test_counts(count: int, noun: str, text: str) -> None:
-    assert output.counted(count, noun) == text
+    assert amounts.counted(count, noun) == text
 
 
 def test_control_characters_are_written_out() -> None:
