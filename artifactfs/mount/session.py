@@ -32,6 +32,7 @@ _START_LIMIT = START_LIMIT
 _PATIENCE = 10.0
 _FAREWELL = 3.0
 _GLANCE = 0.02
+_FOREGROUND_GLANCE = 0.25
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 Notice = Callable[[str], None]
@@ -89,7 +90,7 @@ def mount(
             _end(info)
             raise
         if foreground:
-            _await_end(keeper)
+            _await_end(keeper, info)
     return info
 
 
@@ -331,12 +332,18 @@ def _handling(handler: Callable[[int, FrameType | None], object], *numbers: sign
             signal.signal(number, before[number])
 
 
-def _await_end(keeper: subprocess.Popen[bytes]) -> None:
+def _await_end(keeper: subprocess.Popen[bytes], info: MountInfo) -> None:
     def forward(*_: object) -> None:
         keeper.send_signal(signal.SIGTERM)
 
-    with _handling(forward, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        keeper.wait()
+    try:
+        with _handling(forward, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            # Not a wait without end: a signal that comes just before the system call would be handled only after it.
+            while keeper.poll() is None:
+                time.sleep(_FOREGROUND_GLANCE)
+    except BaseException:  # a signal that came before it was handled so
+        _end(info)
+        raise
 
 
 def _await_processes(info: MountInfo, patience: float = _PATIENCE) -> None:
