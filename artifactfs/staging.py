@@ -285,8 +285,8 @@ def check_unchanged(before: os.stat_result, source: int, size: int, path: str) -
         raise SourceChangedError(f"{shown(path)} changed while it was read; log it when nothing writes to it")
 
 
-def sweep(root: str, removed: Callable[[str], None] | None = None) -> None:
-    """Remove the staging directories below `root` whose owner is gone; `removed` is told the id of each."""
+def sweep(root: str) -> None:
+    """Remove the staging directories below `root` whose owner is gone."""
     for name in _entries(root):
         staging_id = name.removesuffix(_LOCK_SUFFIX)
         directory = os.path.join(root, staging_id)
@@ -302,8 +302,6 @@ def sweep(root: str, removed: Callable[[str], None] | None = None) -> None:
             if os.path.exists(lock_path) and os.path.samestat(os.fstat(lock), os.stat(lock_path)):
                 shutil.rmtree(directory, ignore_errors=True)
                 os.unlink(lock_path)
-                if removed is not None:
-                    removed(staging_id)
         except OSError:
             continue  # its owner lives, or somebody else sweeps it
         finally:
