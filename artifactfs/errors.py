@@ -10,14 +10,23 @@
     ├── SourceError (ValueError)                  a user's file cannot be taken in
     │   ├── SourceChangedError                    it changed while it was being logged
     │   └── SourceMissingError (FileNotFoundError)
-    ├── NotFoundError (ValueError)                no such thing in the store
-    │   ├── EntryNotFoundError (KeyError)         no such path in a version
-    │   ├── PathNotFoundError (FileNotFoundError) no such path in a draft or directory
-    │   └── MountNotFoundError
+    ├── CommError                                 what a store answers (wandb's name for both of these)
+    │   ├── NotFoundError (ValueError)            no such thing in the store
+    │   │   ├── EntryNotFoundError (KeyError)     no such path in a version
+    │   │   ├── PathNotFoundError (FileNotFoundError)       no such path in a draft or directory
+    │   │   ├── MissingReferenceError (FileNotFoundError)   what an entry refers to is gone
+    │   │   └── MountNotFoundError
+    │   └── StoreError (RuntimeError)             the store cannot be used as asked
+    │       ├── NotAStoreError
+    │       ├── SchemaError                       written by a newer program
+    │       ├── UnavailableError                  busy or out of reach; trying again may help
+    │       ├── SessionLostError                  the log session's lease ran out; log again
+    │       └── NoSpaceError
     ├── ConflictError (ValueError)                the store or draft already holds something else
     │   ├── PathConflictError                     a path added twice, or both file and directory
     │   ├── TypeConflictError                     a collection has another type
     │   ├── AliasConflictError                    aliases are in the way
+    │   ├── BaseMovedError                        another version became latest under an incremental one
     │   └── MountConflictError                    the mountpoint is taken, not empty or busy
     ├── ArtifactStatusError (AttributeError)      not in this state of an artifact
     │   ├── ArtifactNotLoggedError
@@ -25,12 +34,6 @@
     ├── DamageError (ValueError)                  bytes and digest differ
     │   ├── MissingBlobError                      bytes that a manifest names are not there
     │   └── VerificationError                     a directory differs from its manifest
-    ├── StoreError (RuntimeError)                 the store cannot be used as asked
-    │   ├── NotAStoreError
-    │   ├── SchemaError                           written by a newer program
-    │   ├── UnavailableError                      busy or out of reach; trying again may help
-    │   ├── SessionLostError                      the log session's lease ran out; log again
-    │   └── NoSpaceError
     ├── NotAllowedError (PermissionError)
     │   └── ReadOnlyStoreError
     ├── MountError (RuntimeError)                 the mount could not be made or taken down
@@ -90,7 +93,11 @@ class SourceMissingError(SourceError, FileNotFoundError):
     """A user's file is not there (any more)."""
 
 
-class NotFoundError(Error, ValueError):
+class CommError(Error):
+    """What was asked of a store could not be had; named as in wandb, where code catches it."""
+
+
+class NotFoundError(CommError, ValueError):
     """No such entity, project, collection, version, alias or run."""
 
 
@@ -100,6 +107,10 @@ class EntryNotFoundError(NotFoundError, KeyError):
 
 class PathNotFoundError(NotFoundError, FileNotFoundError):
     """A draft or directory has no such path."""
+
+
+class MissingReferenceError(NotFoundError, FileNotFoundError):
+    """What an entry refers to is not there any more, or not what it was."""
 
 
 class MountNotFoundError(NotFoundError):
@@ -120,6 +131,10 @@ class TypeConflictError(ConflictError):
 
 class AliasConflictError(ConflictError):
     """Aliases stand in the way of a deletion."""
+
+
+class BaseMovedError(ConflictError):
+    """Another version became `latest` while an incremental one was being made."""
 
 
 class MountConflictError(ConflictError):
@@ -155,7 +170,7 @@ class VerificationError(DamageError):
         """(kind, path) of each, sorted by path; the kind is `changed`, `missing`, `extra` or `damaged`."""
 
 
-class StoreError(Error, RuntimeError):
+class StoreError(CommError, RuntimeError):
     """The store cannot be used as asked."""
 
 

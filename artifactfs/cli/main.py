@@ -24,6 +24,7 @@ EXIT_CODES: dict[type[errors.Error], int] = {
     errors.InvalidError: 2,
     errors.SourceError: 1,
     errors.SourceMissingError: 2,
+    errors.CommError: 1,
     errors.NotFoundError: 4,
     errors.ConflictError: 5,
     errors.ArtifactStatusError: 5,
