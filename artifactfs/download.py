@@ -2,7 +2,8 @@
 
 Writes through directory descriptors: into a part that gets its name when it is whole (see part.py), or, where a
 directory is there already, under temporary names that are renamed. So an interruption leaves no half file under a final
-name, and a link that waits in the target is never followed. Every byte written was checked against its digest.
+name, and a link that waits in the target is never followed. Every byte written was checked against its digest, but for
+references that were logged without one. References whose scheme nothing here opens are left out, with a warning.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import errno
 import os
 import stat
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from .blobs.durable import write_all
 from .blobs.packs import SMALL
-from .copying import copy_and_hash
+from .copying import ReadFailed, copy_and_hash
 from .descent import Descent, everything_below, remove_tree
-from .digest import blob_digest
+from .digest import DigestAlgorithm, blob_digest, new_hasher, written
 from .errors import (
     ConflictError,
     DamageError,
     Error,
+    InvalidError,
+    MissingReferenceError,
     NoSpaceError,
     NotAllowedError,
     PathNotFoundError,
@@ -35,6 +39,11 @@ from .names import shown
 from .part import Part, sweep
 from .reader import OpenBlob
 from .records import Location
+from .references.file import changed
+from .references.handler import Handler
+from .references.handler import Tell as Tell
+from .references.schemes import References
+from .sources import source_error
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -45,9 +54,6 @@ _NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV})
 
 _Where = Literal["fresh", "begun", "target"]
 """What is filled: a part that is empty yet, one that an earlier download left, or a directory of the user's."""
-
-Tell = Callable[[int, int], None]
-"""Is told of progress: so many more files and bytes are done."""
 
 
 class EntrySource(Protocol):
@@ -60,25 +66,137 @@ class EntrySource(Protocol):
     def read_entry(self, entry: Entry, hint: Location | None = None) -> bytes: ...
 
 
-def download(entries: Iterable[Entry], source: EntrySource, root: str, tell: Tell | None = None) -> None:
+def download(
+    entries: Iterable[Entry],
+    source: EntrySource,
+    root: str,
+    tell: Tell | None = None,
+    *,
+    allow_missing_references: bool = False,
+    references: References | None = None,
+) -> None:
     """Write the entries below `root`, which is made when missing; other files there stay.
 
     A file that is right already is not written again. A new `root` appears whole. Interrupted before that, what was
-    written waits beside it for the next download to the same place.
+    written waits beside it for the next download to the same place. What a reference leads to is copied where
+    `references` can open it; a UserWarning says how many it cannot. One whose target is gone or changed is
+    MissingReferenceError, a warning with `allow_missing_references`.
     Raises ConflictError where something else is in the way or the store itself would be written to, MissingBlobError,
     DamageError, NoSpaceError, NotAllowedError.
     """
-    wanted = [entry for entry in entries if entry.ref is None]
+    supply = Supply(entries, source, references or References(), allow_missing_references)
+    write_below(supply, root, Meter(tell))
+    supply.warn(stacklevel=4)
+
+
+def download_one(entry: Entry, source: EntrySource, root: str, *, references: References | None = None) -> str:
+    """Write one entry to its path below `root` and return that path; see `download`.
+
+    Raises InvalidError for a reference that nothing here can open.
+    """
+    supply = Supply([entry], source, references or References(), allow_missing=False)
+    if supply.left_out:
+        raise InvalidError(
+            f"{shown(entry.path)} refers to {shown(entry.ref)}, which nothing here opens; fetch it by other means"
+        )
+    write_below(supply, root, Meter(None))
+    return os.path.join(root, entry.path)
+
+
+class Supply:
+    """The entries that can be written, and where the bytes of each come from: its own, or those it refers to.
+
+    `entries` are those, `left_out` counts the references that nothing here opens. Raises MissingReferenceError for a
+    reference to another artifact that leads nowhere, unless `allow_missing`.
+    """
+
+    def __init__(
+        self, entries: Iterable[Entry], source: EntrySource, references: References, allow_missing: bool
+    ) -> None:
+        self.entries: list[Entry] = []
+        self.left_out = 0
+        self.location = source.location
+        self._source = source
+        self._references = references
+        self._allow_missing = allow_missing
+        self._meant: dict[str, Entry] = {}
+        self._missing: list[str] = []
+        for entry in entries:
+            if entry.ref is None or entry.blob is not None or self._leads_somewhere(entry):
+                self.entries.append(entry)
+        blobs = [entry.blob for entry in map(self._meaning, self.entries) if entry.blob is not None]
+        self._hints = source.locate(blobs)
+
+    def write(self, entry: Entry, directory: int, name: str, meter: Meter) -> bool:
+        """Write an entry to a new file; whether its bytes could be had, which is an error unless it may be missing."""
+        meant = self._meaning(entry)
+        handler = self._handler(meant)
+        if handler is None:
+            hint = self._hints.get(meant.blob) if meant.blob is not None else None
+            _write(meant, self._source, hint, directory, name, meter)
+            return True
+        try:
+            _write_reference(meant, handler, directory, name, meter)
+        except MissingReferenceError as error:
+            if not self._allow_missing:
+                raise
+            self._missing.append(str(error))
+            return False
+        return True
+
+    def is_right(self, entry: Entry, directory: int, name: str) -> bool:
+        """Whether the target already holds exactly the entry. What cannot be read is to be written anew."""
+        meant = self._meaning(entry)
+        handler = self._handler(meant)
+        algorithm = None if handler is None else handler.algorithm(meant)
+        if handler is not None and algorithm is None:
+            return False
+        try:
+            return _holds(meant, directory, name, algorithm=algorithm)
+        except OSError:
+            return False
+
+    def warn(self, stacklevel: int) -> None:
+        """Warn of what was not written."""
+        for message in self._missing:
+            warnings.warn(message, UserWarning, stacklevel=stacklevel - 1)
+        if self.left_out:
+            files = "reference was" if self.left_out == 1 else "references were"
+            message = f"{self.left_out} {files} not downloaded: what they refer to cannot be opened here"
+            warnings.warn(message, UserWarning, stacklevel=stacklevel - 1)
+
+    def _leads_somewhere(self, entry: Entry) -> bool:
+        try:
+            meant = self._references.followed(entry)
+        except MissingReferenceError as error:
+            if not self._allow_missing:
+                raise
+            self._missing.append(str(error))
+            return False
+        handler = self._handler(meant)
+        if handler is not None and not handler.opens(meant):
+            self.left_out += 1
+            return False
+        self._meant[entry.path] = meant
+        return True
+
+    def _meaning(self, entry: Entry) -> Entry:
+        return self._meant.get(entry.path, entry) if self._meant else entry
+
+    def _handler(self, meant: Entry) -> Handler | None:
+        return self._references.handler_of(meant) if meant.ref is not None and meant.blob is None else None
+
+
+def write_below(supply: Supply, root: str, meter: Meter) -> None:
+    """Write what is supplied below `root`; see `download`."""
     root = os.path.abspath(root)
-    _keep_out_of_the_store(wanted, root, source.location)
-    hints = source.locate([entry.blob for entry in wanted if entry.blob is not None])
+    _keep_out_of_the_store(supply.entries, root, supply.location)
     try:
         if os.path.lexists(root):
-            directory = os.open(root, _DIRECTORY)
-            _fill(wanted, source, hints, root, directory, "target", _Meter(tell))
+            _fill(supply, root, os.open(root, _DIRECTORY), "target", meter)
         else:
             _make_parent(root)
-            _download_new(wanted, source, hints, root, tell)
+            _download_new(supply, root, meter)
     except Error:
         raise
     except OSError as error:
@@ -93,15 +211,13 @@ def _make_parent(root: str) -> None:
         raise _target_error(error, error.filename or root) from None
 
 
-def _download_new(
-    entries: list[Entry], source: EntrySource, hints: Mapping[bytes, Location], root: str, tell: Tell | None
-) -> None:
+def _download_new(supply: Supply, root: str, meter: Meter) -> None:
     part = Part.claim(root)
     try:
         if part.begun:
-            _prune(part.descriptor, entries)
+            _prune(part.descriptor, supply.entries)
         where: _Where = "begun" if part.begun else "fresh"
-        _fill(entries, source, hints, root, os.dup(part.descriptor), where, _Meter(tell))
+        _fill(supply, root, os.dup(part.descriptor), where, meter)
         try:
             part.become(root)
             return
@@ -109,7 +225,7 @@ def _download_new(
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         # Another download was there first. What it wrote may be another version's, so it is looked at.
-        _fill(entries, source, hints, root, os.open(root, _DIRECTORY), "target", _Meter(None))
+        _fill(supply, root, os.open(root, _DIRECTORY), "target", Meter(None))
     except BaseException as error:
         if isinstance(error, Exception) and not isinstance(error, UnavailableError):
             part.drop()
@@ -165,32 +281,23 @@ def _prune(part: int, entries: list[Entry]) -> None:
             os.unlink(found.name, dir_fd=found.directory)
 
 
-def _fill(
-    entries: list[Entry],
-    source: EntrySource,
-    hints: Mapping[bytes, Location],
-    root: str,
-    directory: int,
-    where: _Where,
-    meter: _Meter,
-) -> None:
+def _fill(supply: Supply, root: str, directory: int, where: _Where, meter: Meter) -> None:
     """Write the entries into an open directory, which is closed in the end; `root` is what errors call it."""
     path = ""
     try:
         with _Directories(directory) as directories:
-            for entry in entries:
+            for entry in supply.entries:
                 path = entry.path
                 folder, _, name = path.rpartition("/")
                 descriptor = directories.open(folder)
-                hint = hints.get(entry.blob) if entry.blob is not None else None
                 if where == "fresh":
-                    _write(entry, source, hint, descriptor, name, meter)
-                elif not _is_right(entry, descriptor, name):
+                    supply.write(entry, descriptor, name, meter)
+                elif not supply.is_right(entry, descriptor, name):
                     if where == "begun":
                         _unlink_quietly(name, descriptor)
-                        _write(entry, source, hint, descriptor, name, meter)
+                        supply.write(entry, descriptor, name, meter)
                     else:
-                        _replace(entry, source, hint, descriptor, name, meter)
+                        _replace(entry, supply, descriptor, name, meter)
                 meter.file(entry.size or 0)
     except Error:
         raise
@@ -198,19 +305,17 @@ def _fill(
         raise _target_error(error, os.path.join(root, path)) from None
 
 
-def _replace(
-    entry: Entry, source: EntrySource, hint: Location | None, directory: int, name: str, meter: _Meter
-) -> None:
+def _replace(entry: Entry, supply: Supply, directory: int, name: str, meter: Meter) -> None:
     temporary = f".{uuid.uuid4().hex}.part"
     try:
-        _write(entry, source, hint, directory, temporary, meter)
-        _rename_over(temporary, name, directory, entry.path)
+        if supply.write(entry, directory, temporary, meter):
+            _rename_over(temporary, name, directory, entry.path)
     except BaseException:
         _unlink_quietly(temporary, directory)
         raise
 
 
-class _Meter:
+class Meter:
     """Tells of a large file's bytes as they come, and of the rest of every file when it is done."""
 
     def __init__(self, tell: Tell | None) -> None:
@@ -230,7 +335,7 @@ class _Meter:
             self._tell(1, size - told)
 
 
-def _write(entry: Entry, source: EntrySource, hint: Location | None, directory: int, name: str, meter: _Meter) -> None:
+def _write(entry: Entry, source: EntrySource, hint: Location | None, directory: int, name: str, meter: Meter) -> None:
     size = entry.size or 0
     data = source.read_entry(entry, hint) if size < SMALL else None
     target = os.open(name, _CREATE, 0o777 if entry.executable else 0o666, dir_fd=directory)
@@ -244,7 +349,7 @@ def _write(entry: Entry, source: EntrySource, hint: Location | None, directory: 
         os.close(target)
 
 
-def _write_large(entry: Entry, source: EntrySource, hint: Location | None, target: int, meter: _Meter) -> None:
+def _write_large(entry: Entry, source: EntrySource, hint: Location | None, target: int, meter: Meter) -> None:
     size = entry.size or 0
     opened = source.open_entry(entry, hint)
     try:
@@ -262,16 +367,53 @@ def _write_large(entry: Entry, source: EntrySource, hint: Location | None, targe
         raise DamageError(f"the stored bytes of {shown(entry.path)} are damaged; verify the version")
 
 
-def _is_right(entry: Entry, directory: int, name: str) -> bool:
-    """Whether the target already holds exactly the entry. What cannot be read is to be written anew."""
+def _write_reference(entry: Entry, handler: Handler, directory: int, name: str, meter: Meter) -> None:
+    """Write what a reference leads to. Raises MissingReferenceError; then there is no file of that name."""
+    algorithm = handler.algorithm(entry)
+    opened = handler.open(entry)
     try:
-        return _holds(entry, directory, name)
-    except OSError:
-        return False
+        target = os.open(name, _CREATE, 0o777 if entry.executable else 0o666, dir_fd=directory)
+        try:
+            size, digest = _copy(opened, target, algorithm or DigestAlgorithm.BLAKE3, meter)
+        finally:
+            os.close(target)
+        if size != opened.size or (algorithm is not None and written(algorithm, digest) != entry.digest):
+            raise changed(entry)
+    except ReadFailed as error:
+        _unlink_quietly(name, directory)
+        raise source_error(error, opened.local_path or entry.ref or "") from None
+    except MissingReferenceError:
+        _unlink_quietly(name, directory)
+        raise
+    finally:
+        opened.close()
 
 
-def _holds(entry: Entry, directory: int, name: str, on_bytes: Callable[[int], None] | None = None) -> bool:
+def _copy(opened: OpenBlob, target: int, algorithm: DigestAlgorithm, meter: Meter) -> tuple[int, bytes]:
+    """Copy all bytes to an empty file; how many there were, and their digest."""
+    descriptor = opened.fileno()
+    if descriptor is not None:
+        hashed = copy_and_hash(descriptor, target, opened.size, algorithm, blocks=False, on_bytes=meter.bytes)
+        return hashed.size, hashed.shown
+    hasher, done = new_hasher(algorithm), 0
+    while portion := opened.read(done, _PORTION):
+        write_all(target, portion)
+        hasher.update(portion)
+        meter.bytes(len(portion))
+        done += len(portion)
+    return done, hasher.digest()
+
+
+def _holds(
+    entry: Entry,
+    directory: int,
+    name: str,
+    on_bytes: Callable[[int], None] | None = None,
+    algorithm: DigestAlgorithm | None = None,
+) -> bool:
     """Whether a file is exactly the entry: its bytes and whether it is executable. A link never is.
+
+    The bytes are told by the blob, or by the digest shown where `algorithm` says how that is made.
 
     Raises OSError when there is a file that cannot be read.
     """
@@ -287,6 +429,9 @@ def _holds(entry: Entry, directory: int, name: str, on_bytes: Callable[[int], No
             return False
         if bool(found.st_mode & 0o100) != entry.executable:
             return False
+        if algorithm is not None:
+            hashed = copy_and_hash(descriptor, None, found.st_size, algorithm, blocks=False, on_bytes=on_bytes)
+            return written(algorithm, hashed.shown) == entry.digest
         if found.st_size < SMALL:
             return blob_digest(os.read(descriptor, SMALL)) == entry.blob
         return copy_and_hash(descriptor, None, found.st_size, blocks=False, on_bytes=on_bytes).blob == entry.blob
@@ -370,7 +515,7 @@ def compare(entries: Iterable[Entry], root: str, tell: Tell | None = None) -> Mi
     """
     wanted = {entry.path: entry for entry in entries}
     extra, changed, seen = [], [], set()
-    meter = _Meter(tell)
+    meter = Meter(tell)
     place = root
     try:
         with contextlib.closing(everything_below(os.open(root, _DIRECTORY))) as found:

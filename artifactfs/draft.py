@@ -14,14 +14,17 @@ from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from .copying import Hashed, copy_and_hash, hash_bytes
 from .digest import DigestAlgorithm, written
-from .errors import InvalidError, InvalidNameError, PathConflictError, PathNotFoundError, SourceError
+from .errors import InvalidError, PathConflictError, PathNotFoundError, SourceError
 from .manifest import Entry, Manifest
 from .metadata import checked_metadata, checked_text
-from .names import check_name, normalise_entry_path, shown
+from .names import check_name, check_type, normalise_entry_path, shown
 from .nogc import nogc
-from .records import INHERIT_TTL
-from .sources import SourceFile, Symlinks, open_source, source_error, source_status, walk
-from .staging import Staging, check_unchanged
+from .records import INHERIT_TTL, Version
+from .references.artifact import Resolve
+from .references.handler import extra_of
+from .references.schemes import References
+from .sources import SourceFile, Symlinks, check_unchanged, open_source, source_error, source_status, walk
+from .staging import Staging
 from .unchanged import Unchanged
 
 Policy = Literal["mutable", "immutable"]
@@ -47,6 +50,11 @@ class Draft:
     hold them. `staging_root` tells where a staging directory may be made, `memory` tells which directory keeps
     what files hashed to (see unchanged.py), None for none. Names and metadata are checked here: InvalidNameError,
     InvalidMetadataError, TypeError.
+
+    `incremental` tells that the version is to have the entries of the current `latest` too, where the draft has none of
+    that path. `base` is the logged version whose contents the draft began with, and `home` the entity and project of
+    its collection; None for a draft of its own. `use_as` is for lineage. `distributed_id` is shared by drafts that
+    several processes make one version of.
     """
 
     def __init__(
@@ -60,15 +68,20 @@ class Draft:
         metadata: Mapping[str, Any] | None = None,
         tags: tuple[str, ...] = (),
         memory: Callable[[], str | None] | None = None,
+        incremental: bool = False,
+        use_as: str | None = None,
     ) -> None:
         self.name = check_name("artifact", name)
-        self.type = check_name("type", type)
-        if type == "job" or type.startswith("wandb-"):
-            raise InvalidNameError(f"type {shown(type)} is reserved; choose another")
+        self.type = check_type(type)
         self.manifest = Manifest(algorithm)
+        self.incremental = incremental
+        self.use_as = use_as
+        self.distributed_id: str | None = None
+        self.base: BaseOf | None = None
+        self.home: tuple[str, str] | None = None
         self.description = checked_description(description)
         self.metadata = checked_metadata(metadata)
-        self.tags = tags
+        self.tags = list(tags)
         self.ttl: int | None = INHERIT_TTL
         self.originals: dict[bytes, list[str]] = {}
         self.added: dict[str, str] = {}
@@ -76,6 +89,35 @@ class Draft:
         self._memory = memory
         self._learned: list[Unchanged] = []
         self._staging: Staging | None = None
+
+    @classmethod
+    def of(
+        cls,
+        version: Version,
+        manifest: Manifest,
+        staging_root: Callable[[], str],
+        *,
+        memory: Callable[[], str | None] | None = None,
+    ) -> Draft:
+        """A draft for the collection of a logged version, with its contents, description, metadata and tags.
+
+        Entries are shared with `manifest`, which is the version's, and its digest algorithm is kept; nothing is read
+        or copied.
+        """
+        collection = version.collection
+        draft = cls(
+            collection.name,
+            collection.type,
+            manifest.algorithm,
+            staging_root,
+            description=version.description,
+            metadata=dict(version.metadata),
+            tags=version.tags,
+            memory=memory,
+        )
+        draft.manifest = manifest.copy()
+        draft.base, draft.home = BaseOf(version.id), (collection.entity, collection.project)
+        return draft
 
     def staging(self) -> Staging:
         """The draft's own staging directory, made at its first use."""
@@ -172,6 +214,53 @@ class Draft:
             if unchanged is not None:
                 self._learned.remove(unchanged)
             raise
+
+    def add_reference(
+        self,
+        uri: str | Entry,
+        name: str | os.PathLike[str] | None = None,
+        checksum: bool = True,
+        max_objects: int | None = None,
+        *,
+        resolve: Resolve | None = None,
+        progress: Progress | None = None,
+    ) -> list[Entry]:
+        """Add what a URI refers to, or another artifact's entry, without its bytes; the new entries, by path.
+
+        `file://` is a file, or a directory with an entry for each file below it: links are followed as by `add_dir`,
+        `name` is their directory, and there may be `max_objects` of them (default 10 million). With `checksum` they are
+        read and their digests kept; without, the digest is of the URI, nothing is opened, and a directory is one entry.
+        `wandb-artifact://` and entries of logged artifacts are looked up with `resolve`. URIs of any other scheme need
+        a `name`, and have a digest of the URI and no size.
+
+        All or nothing. A path that is taken by something of another digest is PathConflictError. Raises InvalidError
+        for what is no URI and for too many files, SourceError, SourceMissingError, NotAllowedError, SourceChangedError,
+        InvalidPathError, MissingReferenceError, ArtifactNotLoggedError.
+        """
+        entries = References(resolve).add(
+            uri,
+            None if name is None else os.fsdecode(os.fspath(name)),
+            checksum=checksum,
+            max_objects=max_objects,
+            algorithm=self.manifest.algorithm,
+            tell=None if progress is None else progress.advance,
+        )
+        manifest = self.manifest
+        replaced: list[tuple[str, Entry | None]] = []
+        try:
+            for entry in entries:
+                present = manifest.get_entry_by_path(entry.path)
+                if present is not None and present.digest != entry.digest:
+                    raise PathConflictError(f"{shown(entry.path)} is in the artifact already, with other bytes")
+                manifest.add(entry)
+                replaced.append((entry.path, present))
+        except BaseException:
+            for path, present in reversed(replaced):
+                manifest.remove(path)
+                if present is not None:
+                    manifest.add(present)
+            raise
+        return entries
 
     @contextlib.contextmanager
     def new_file(self, name: str, mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
@@ -281,13 +370,13 @@ class Draft:
         algorithm = self.manifest.algorithm
         digest = written(algorithm, hashed.shown)
         present = self.manifest.get_entry_by_path(path)
-        if present is not None and not overwrite and (present.ref is not None or present.digest != digest):
+        if present is not None and not overwrite and _differs(present, digest, hashed.blob):
             raise PathConflictError(f"{shown(path)} is in the artifact already, with other bytes")
         entry = Entry(
             path,
             digest,
-            hashed.size,
-            extra={"alg": "XXH128"} if algorithm is DigestAlgorithm.XXH128 else None,
+            size=hashed.size,
+            extra=extra_of(algorithm),
             local_path=taken.local_path,
             skip_cache=skip_cache,
             blob=hashed.blob,
@@ -299,6 +388,12 @@ class Draft:
         return entry
 
 
+class BaseOf(NamedTuple):
+    """The logged version that a draft began as a copy of."""
+
+    version_id: int
+
+
 class _Taken(NamedTuple):
     """A file that was hashed: its digests, that of its block list, its executable bit, and where it lies."""
 
@@ -306,6 +401,11 @@ class _Taken(NamedTuple):
     blocks: bytes | None
     executable: bool
     local_path: str
+
+
+def _differs(present: Entry, digest: str, blob: bytes) -> bool:
+    """Whether an entry has other bytes. By the blob where it is known: two files may have one MD5."""
+    return present.digest != digest or (present.blob is not None and present.blob != blob)
 
 
 def check_policy(policy: str) -> None:

@@ -9,18 +9,34 @@ BLAKE3 of its block list, when it is larger than one block) and `executable`.
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from .deprecation import deprecated
 from .digest import DIGEST_SIZE, DigestAlgorithm, artifact_digest
-from .errors import EntryNotFoundError, InvalidManifestError, PathConflictError
-from .names import check_entry_path, shown
+from .errors import (
+    ArtifactNotLoggedError,
+    EntryNotFoundError,
+    InvalidError,
+    InvalidManifestError,
+    PathConflictError,
+    PathNotFoundError,
+    SourceError,
+    SourceMissingError,
+)
+from .names import check_entry_path, normalise_entry_path, shown
 from .nogc import nogc
 
 VERSION = 1
+ARTIFACT_SCHEME = "wandb-artifact"
+"""The scheme of references to other artifacts' entries."""
+
 _POLICY = "wandb-storage-policy-v1"
 _POLICY_CONFIG: dict[str, Any] = {"storageLayout": "V2"}
 _ALGORITHM_KEY = "digestAlgorithm"
@@ -31,23 +47,38 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _KNOWN_TOP_KEYS = frozenset({"version", "storagePolicy", "storagePolicyConfig", "contents", _ALGORITHM_KEY})
 
 
+class EntryOwner(Protocol):
+    """The artifact that an entry belongs to, as far as the entry needs it."""
+
+    @property
+    def id(self) -> str | None: ...
+
+    def download_entry(self, entry: Entry, root: str | None, skip_cache: bool) -> str:
+        """Write one entry below `root` (None: where the artifact's downloads go); the path of the file."""
+
+    def target_of(self, entry: Entry) -> str:
+        """The URI that a reference leads to in the end, past references to references."""
+
+
 class Entry:
     """One path of a manifest.
 
-    `digest` is the text shown (see `digest.written`), `size` is bytes or None for a reference of unknown size, `blob`
-    and `blocks` are 32-byte digests (None for references and in manifests that wandb wrote; `blocks` also for what
-    fits one block). `ref` is the URI of a reference. `extra` and `unknown` are JSON objects; `unknown` holds the keys
-    of other programs.
+    `digest` is the text shown (see `digest.written`), `size` is bytes or None for a reference of unknown size (with a
+    `local_path` and no size: that file's, SourceError when it has none), `blob` and `blocks` are 32-byte digests (None
+    for references and in manifests that wandb wrote; `blocks` also for what fits one block). `ref` is the URI of a
+    reference. `extra` and `unknown` are JSON objects; `unknown` holds the keys of other programs. `parent` is the
+    logged artifact that gave the entry, None until one does.
     """
 
     __slots__ = (
         "_digest",
+        "_extra",
         "birth_artifact_id",
         "blob",
         "blocks",
         "executable",
-        "extra",
         "local_path",
+        "parent",
         "path",
         "ref",
         "size",
@@ -57,50 +88,126 @@ class Entry:
 
     def __init__(
         self,
-        path: str,
+        path: str | os.PathLike[str],
         digest: str,
-        size: int | None = None,
+        skip_cache: bool | None = False,
         ref: str | None = None,
-        extra: dict[str, Any] | None = None,
         birth_artifact_id: str | None = None,
-        local_path: str | None = None,
-        skip_cache: bool = False,
+        size: int | None = None,
+        extra: dict[str, Any] | None = None,
+        local_path: str | os.PathLike[str] | None = None,
         *,
         blob: bytes | None = None,
         blocks: bytes | None = None,
         executable: bool = False,
         unknown: dict[str, Any] | None = None,
     ) -> None:
-        self.path = path
+        self.path: str = path if isinstance(path, str) else os.fspath(path)
         # The text of the blob's digest is not kept beside it: it would be a quarter of all memory.
         self._digest: str | bytes = blob if blob is not None and blob.hex() == digest else digest
         self.size = size
         self.ref = ref
-        self.extra = extra
+        # Few entries have one: a dictionary for each would be a fifth of all memory.
+        self._extra = extra or None
         self.birth_artifact_id = birth_artifact_id
-        self.local_path = local_path
-        self.skip_cache = skip_cache
+        self.local_path: str | None = None
+        self.skip_cache = bool(skip_cache)
         self.blob = blob
         self.blocks = blocks
         self.executable = executable
         self.unknown = unknown
+        self.parent: EntryOwner | None = None
+        if local_path:
+            self.local_path = os.fspath(local_path)
+            if size is None:
+                self.size = _size_of(self.local_path)
 
     @property
     def digest(self) -> str:
         """The digest as it is shown, by the manifest's algorithm; of a reference, what its handler makes of it."""
         return self._digest if isinstance(self._digest, str) else self._digest.hex()
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What else is known, a JSON object; of a reference, what its handler notes."""
+        if self._extra is None:
+            self._extra = {}
+        return self._extra
+
+    @extra.setter
+    def extra(self, value: dict[str, Any] | None) -> None:
+        self._extra = value or None
+
+    @property
+    def name(self) -> str:
+        """The path, by its old name. Deprecated."""
+        deprecated("Entry.name", "use .path")
+        return self.path
+
+    def download(self, root: str | os.PathLike[str] | None = None, skip_cache: bool | None = None) -> str:
+        """Write the entry to its path below `root` (default: where its artifact's `download` goes); the path written.
+
+        Other files there stay, and a file that is right already is not written again. Raises ArtifactNotLoggedError for
+        an entry that no logged artifact gave, and what `Artifact.download` raises.
+        """
+        return self._owner("downloaded").download_entry(
+            self, None if root is None else os.fspath(root), bool(skip_cache)
+        )
+
+    def ref_target(self) -> str:
+        """The URI that a reference leads to, in the end. Raises ValueError when the entry is no reference."""
+        if self.ref is None:
+            raise InvalidError(f"{shown(self.path)} is a file of the artifact and refers to nothing")
+        return self.ref if self.parent is None else self.parent.target_of(self)
+
+    def ref_url(self) -> str:
+        """`wandb-artifact://ID/PATH`, by which another artifact may refer to this entry (see `Artifact.add_reference`).
+
+        ID is the hex of the artifact's id without its base64. Raises ArtifactNotLoggedError.
+        """
+        owner = self._owner("referred to")
+        if owner.id is None:
+            raise ArtifactNotLoggedError(f"the artifact of {shown(self.path)} is not logged; log it first")
+        return reference_uri(owner.id, self.path)
+
+    def parent_artifact(self) -> EntryOwner:
+        """The logged artifact that gave the entry. Raises ArtifactNotLoggedError when none did."""
+        return self._owner("asked for its artifact")
+
+    def _owner(self, purpose: str) -> EntryOwner:
+        if self.parent is None:
+            raise ArtifactNotLoggedError(
+                f"entry {shown(self.path)} cannot be {purpose}; take it from a logged artifact with get_entry()"
+            )
+        return self.parent
+
     def __eq__(self, other: object) -> bool:
+        """Strict, as wandb's: all that is public is compared, so that the entry that `add_file` gave differs from the
+        one of the logged version, which has no local path."""
         if not isinstance(other, Entry):
             return NotImplemented
-        return self.path == other.path and self.to_json() == other.to_json()
+        return (
+            self.path == other.path
+            and self.local_path == other.local_path
+            and self.skip_cache == other.skip_cache
+            and self.to_json() == other.to_json()
+        )
 
     __hash__ = None  # type: ignore[assignment]  # mutable, as wandb's
 
     def __repr__(self) -> str:
-        fields = [f"path={self.path!r}", f"digest={self.digest!r}", f"size={self.size}"]
+        fields = [f"path={self.path!r}", f"digest={self.digest!r}"]
         if self.ref is not None:
             fields.append(f"ref={self.ref!r}")
+        if self.birth_artifact_id is not None:
+            fields.append(f"birth_artifact_id={self.birth_artifact_id!r}")
+        if self.size is not None:
+            fields.append(f"size={self.size}")
+        if self._extra:
+            fields.append(f"extra={json.dumps(self._extra, default=repr)}")
+        if self.local_path:
+            fields.append(f"local_path={self.local_path!r}")
+        fields.append(f"skip_cache={self.skip_cache}")
         return f"Entry({', '.join(fields)})"
 
     def to_json(self) -> dict[str, Any]:
@@ -110,8 +217,8 @@ class Entry:
             value["size"] = self.size
         if self.ref is not None:
             value["ref"] = self.ref
-        if self.extra:
-            value["extra"] = self.extra
+        if self._extra:
+            value["extra"] = self._extra
         if self.birth_artifact_id is not None:
             value["birthArtifactID"] = self.birth_artifact_id
         if self.blob is not None and (self.blob is not self._digest or self.ref is not None):
@@ -136,7 +243,7 @@ class Entry:
                 blob = digest
             if (size is not None or ref is None) and not (type(size) is int and 0 <= size < _SIZE_LIMIT):
                 raise ValueError
-            entry = cls(path, digest, size, blob=None if blob is None else _from_hex(blob))
+            entry = cls(path, digest, size=size, blob=None if blob is None else _from_hex(blob))
             if len(value) != 2 or size is None:
                 entry._take_rest(value)
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -186,6 +293,11 @@ class Manifest:
         self.unknown: dict[str, Any] = {}
         self._directories: dict[str, int] = {}  # directory -> entries and directories right below it
 
+    @classmethod
+    def version(cls) -> int:
+        """The version of the manifest's form."""
+        return VERSION
+
     def __len__(self) -> int:
         return len(self.entries)
 
@@ -203,6 +315,24 @@ class Manifest:
                 raise PathConflictError(f"path {shown(path)} is a directory of this artifact; it cannot be a file too")
             self._enter_directory(path)
         self.entries[path] = entry
+
+    def add_entry(self, entry: Entry, overwrite: bool = False) -> None:
+        """Add an entry of any path, wandb's way: its path is checked and normalised.
+
+        Raises PathConflictError when the path is taken by an entry of another digest, unless `overwrite`, and as
+        `add` does; InvalidPathError.
+        """
+        entry.path = normalise_entry_path(entry.path)
+        present = self.entries.get(entry.path)
+        if present is not None and not overwrite and present.digest != entry.digest:
+            raise PathConflictError(f"{shown(entry.path)} is in the artifact already, with other bytes")
+        self.add(entry)
+
+    def remove_entry(self, entry: Entry) -> None:
+        """Take out the entry of the same path. Raises PathNotFoundError, a FileNotFoundError."""
+        if entry.path not in self.entries:
+            raise PathNotFoundError(f"no file {shown(entry.path)} in the artifact")
+        self.remove(entry.path)
 
     def remove(self, path: str) -> Entry:
         """Take out the entry of that path. Raises EntryNotFoundError."""
@@ -335,7 +465,7 @@ class Manifest:
         return Difference(
             sorted(new.entries.keys() - old.keys()),
             sorted(old.keys() - new.entries.keys()),
-            sorted(path for path in old.keys() & new.entries.keys() if _differs(old[path], new.entries[path])),
+            sorted(path for path in old.keys() & new.entries.keys() if differs(old[path], new.entries[path])),
         )
 
     def _enter_directory(self, path: str) -> None:
@@ -366,6 +496,22 @@ class Manifest:
             parent = parent.rpartition("/")[0]
 
 
+def reference_uri(artifact_id: str, path: str) -> str:
+    """`wandb-artifact://ID/PATH` for a path of the artifact of that id, which is base64; ID is the hex of its bytes."""
+    return f"{ARTIFACT_SCHEME}://{base64.b64decode(artifact_id).hex()}/{path}"
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        raise SourceMissingError(f"{shown(path)} is not there") from None
+    except OSError as error:
+        raise SourceError(f"{shown(path)} cannot be read; {error.strerror}") from None
+    except ValueError:
+        raise SourceError(f"{shown(path)} cannot be a file name") from None
+
+
 def _from_hex(text: str) -> bytes:
     digest = bytes.fromhex(text)
     if len(digest) != DIGEST_SIZE or len(text) != 2 * DIGEST_SIZE:
@@ -375,10 +521,11 @@ def _from_hex(text: str) -> bytes:
 
 def _is_xxh128(entry: Entry) -> bool:
     """Whether wandb marked the entry so; it writes the artifact's algorithm nowhere else."""
-    return entry.extra is not None and entry.extra.get("alg") == DigestAlgorithm.XXH128.value
+    return entry._extra is not None and entry._extra.get("alg") == DigestAlgorithm.XXH128.value
 
 
-def _differs(old: Entry, new: Entry) -> bool:
+def differs(old: Entry, new: Entry) -> bool:
+    """Whether two entries of one path are different files: bytes, executable bit, or where a reference points."""
     if old.executable != new.executable or old.ref != new.ref:
         return True
     if old.blob is not None and new.blob is not None:

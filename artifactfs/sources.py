@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from .descent import Descent, identity_of
-from .errors import Error, InvalidPathError, NotAllowedError, SourceError, SourceMissingError
+from .errors import Error, InvalidPathError, NotAllowedError, SourceChangedError, SourceError, SourceMissingError
 from .names import check_entry_path, shown
 
 Symlinks = Literal["error", "follow", "skip"]
@@ -73,6 +73,13 @@ def open_source(
         os.close(descriptor)
         raise SourceError(f"{shown(path)} is {kind_of(status.st_mode)}; only plain files can be logged")
     return descriptor, status
+
+
+def check_unchanged(before: os.stat_result, source: int, size: int, path: str) -> None:
+    """Raise SourceChangedError unless the open file is still as `before` and `size` bytes of it were read."""
+    after = os.fstat(source)
+    if size != before.st_size or after.st_size != size or after.st_mtime_ns != before.st_mtime_ns:
+        raise SourceChangedError(f"{shown(path)} changed while it was read; log it when nothing writes to it")
 
 
 def source_status(found: SourceFile, shown_as: str) -> os.stat_result:

@@ -19,9 +19,8 @@ from .blobs.durable import fsync_directory, storage_error, write_all
 from .blobs.packs import PACK_LIMIT, SMALL, PackWriter, SealedPack, reopen_pack
 from .copying import Hashed, OnBytes, ReadFailed, copy_and_hash, hash_bytes
 from .digest import DigestAlgorithm
-from .errors import DamageError, SourceChangedError, UnavailableError
-from .names import shown
-from .sources import source_error
+from .errors import DamageError, UnavailableError
+from .sources import check_unchanged, source_error
 
 _LOCK_SUFFIX = ".lock"
 _ATTEMPTS = 100
@@ -276,13 +275,6 @@ class Staging:
     def _fresh_path(self, kind: str) -> str:
         self._count += 1
         return os.path.join(self.directory, f"{self._count:08d}.{kind}")
-
-
-def check_unchanged(before: os.stat_result, source: int, size: int, path: str) -> None:
-    """Raise SourceChangedError unless the open file is still as `before` and `size` bytes of it were read."""
-    after = os.fstat(source)
-    if size != before.st_size or after.st_size != size or after.st_mtime_ns != before.st_mtime_ns:
-        raise SourceChangedError(f"{shown(path)} changed while it was read; log it when nothing writes to it")
 
 
 def sweep(root: str) -> None:

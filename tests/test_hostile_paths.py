@@ -50,7 +50,7 @@ def groups(paths: list[str]) -> list[list[str]]:
     for path in paths:
         for manifest in [*made, Manifest()]:
             with contextlib.suppress(ValueError):
-                manifest.add(Entry(path, "d", 0))
+                manifest.add(Entry(path, "d", size=0))
                 if manifest not in made:
                     made.append(manifest)
                 break
@@ -216,7 +216,7 @@ def planted(store: Store, path: str) -> Membership:
     with artifact.new_file("good", "wb") as file:
         file.write(path.encode() + b" good")
     good = artifact.manifest.entries["good"]
-    artifact.manifest.entries[path] = Entry(path, good.digest, good.size, blob=good.blob)
+    artifact.manifest.entries[path] = Entry(path, good.digest, size=good.size, blob=good.blob)
     membership, created = store.log(artifact.draft, **ME)
     assert created
     artifact.draft.close()
@@ -289,7 +289,7 @@ def test_tree_index_holds_exactly_what_is_accepted(tmp_path: Path) -> None:
     for paths in groups(ACCEPT):
         manifest = Manifest()
         for path in paths:
-            manifest.add(Entry(path, blob_digest(b"").hex(), 0, blob=blob_digest(b"")))
+            manifest.add(Entry(path, blob_digest(b"").hex(), size=0, blob=blob_digest(b"")))
         index = TreeIndex(encode(manifest, bytes(32), {}), bytes(32))
         assert sorted(files_of(index)) == sorted(paths)
 

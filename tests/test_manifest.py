@@ -21,7 +21,7 @@ def entry(path: str, data: bytes = b"", algorithm: DigestAlgorithm = DigestAlgor
     hasher.update(data)
     extra = {"alg": "XXH128"} if algorithm is DigestAlgorithm.XXH128 else None
     fields = {"extra": extra, "blob": blob_digest(data), **more}
-    return Entry(path, written(algorithm, hasher.digest()), len(data), **fields)
+    return Entry(path, written(algorithm, hasher.digest()), size=len(data), **fields)
 
 
 def sample(algorithm: DigestAlgorithm) -> Manifest:
@@ -34,7 +34,7 @@ def sample(algorithm: DigestAlgorithm) -> Manifest:
     manifest.add(entry("data/empty", b"", algorithm))
     manifest.add(entry("日本/語.txt", "語".encode(), algorithm))
     manifest.add(entry("data/é b:c", b"\n", algorithm, birth_artifact_id="QXJ0aWZhY3Q6MQ=="))
-    manifest.add(Entry("far/away", "etag-1", 17, ref="s3://bucket/key", extra={"versionID": "3", "etag": "etag-1"}))
+    manifest.add(Entry("far/away", "etag-1", size=17, ref="s3://bucket/key", extra={"versionID": "3", "etag": "etag-1"}))
     manifest.add(Entry("far/unknown", "https://example.org/x", ref="https://example.org/x"))
     manifest.add(entry("later", b"later", algorithm, unknown={"a key of tomorrow": [1, {"b": None}]}))
     manifest.unknown = {"anotherKey": {"y": 1, "x": [True]}}
@@ -89,7 +89,7 @@ def test_order_of_adding_and_spelling_of_json_do_not_matter() -> None:
 def test_blob_key_is_written_only_where_the_digest_does_not_say_it() -> None:
     assert set(entry("a", b"x").to_json()) == {"digest", "size"}
     assert set(entry("a", b"x", DigestAlgorithm.MD5).to_json()) == {"digest", "size", "blob"}
-    materialised = Entry("a", blob_digest(b"x").hex(), 1, ref="s3://b/k", blob=blob_digest(b"x"))
+    materialised = Entry("a", blob_digest(b"x").hex(), size=1, ref="s3://b/k", blob=blob_digest(b"x"))
     assert materialised.to_json()["blob"] == materialised.digest
     for one in (entry("a", b"x"), entry("a", b"x", DigestAlgorithm.MD5), materialised):
         again = Entry.from_json("a", one.to_json())
@@ -311,7 +311,7 @@ def test_difference() -> None:
     new.add(entry("same", b"old"))
     new.add(entry("changed", b"new"))
     new.add(entry("mode", b"old", executable=True))
-    new.add(Entry("moved", blob_digest(b"old").hex(), 3, ref="s3://b/k"))
+    new.add(Entry("moved", blob_digest(b"old").hex(), size=3, ref="s3://b/k"))
     new.add(entry("b", b"old"))
     new.add(entry("a/b", b"old"))
     assert old.difference(new) == (["a/b", "b"], ["removed"], ["changed", "mode", "moved"])
@@ -329,6 +329,8 @@ def test_difference_sees_the_same_bytes_under_other_digests() -> None:
 def test_entry_equality_and_repr() -> None:
     assert entry("a", b"x") == entry("a", b"x") != entry("a", b"y")
     assert entry("a", b"x") != entry("b", b"x") and entry("a", b"x") != "a"
-    assert repr(Entry("a\n", "d", 3, ref="s3://b")) == r"Entry(path='a\n', digest='d', size=3, ref='s3://b')"
+    assert repr(Entry("a\n", "d", size=3, ref="s3://b")) == (
+        r"Entry(path='a\n', digest='d', ref='s3://b', size=3, skip_cache=False)"
+    )
     with pytest.raises(TypeError):
         hash(entry("a"))

@@ -25,7 +25,7 @@ def manifest_of(*paths: str) -> Manifest:
     manifest = Manifest()
     for path in paths:
         blob = blob_digest(path.encode())
-        manifest.add(Entry(path, blob.hex(), len(path), blob=blob))
+        manifest.add(Entry(path, blob.hex(), size=len(path), blob=blob))
     return manifest
 
 
@@ -37,11 +37,11 @@ def sample() -> tuple[Manifest, dict[bytes, Location]]:
     """One of everything that an entry can be."""
     manifest = manifest_of("a.txt", "d/b.txt", "d/e/c.txt", "übung/日本.txt")
     small, large = blob_digest(b"small"), blob_digest(b"large")
-    manifest.add(Entry("bin/run", small.hex(), 5, blob=small, executable=True))
-    manifest.add(Entry("big", large.hex(), 9 << 20, blob=large, blocks=blob_digest(b"blocks")))
-    manifest.add(Entry("md5.txt", "XUFAKrxLKna5cZ2REBfFkg==", 5, blob=small))
-    manifest.add(Entry("ref/sized", "etag", 7, ref="https://example.org/a?b=c"))
-    manifest.add(Entry("ref/unsized", "https://example.org/d", None, ref="https://example.org/d"))
+    manifest.add(Entry("bin/run", small.hex(), size=5, blob=small, executable=True))
+    manifest.add(Entry("big", large.hex(), size=9 << 20, blob=large, blocks=blob_digest(b"blocks")))
+    manifest.add(Entry("md5.txt", "XUFAKrxLKna5cZ2REBfFkg==", size=5, blob=small))
+    manifest.add(Entry("ref/sized", "etag", size=7, ref="https://example.org/a?b=c"))
+    manifest.add(Entry("ref/unsized", "https://example.org/d", size=None, ref="https://example.org/d"))
     return manifest, {small: Location("packs/ab/x.pack", 4096, 5), large: Location("blobs/cd/large", 0, 9 << 20)}
 
 
@@ -121,7 +121,7 @@ def test_is_the_tree_that_the_paths_describe(wanted: list[str]) -> None:
     manifest = Manifest()
     for path in wanted:
         try:
-            manifest.add(Entry(path, "x", 1, ref="file:///x"))
+            manifest.add(Entry(path, "x", size=1, ref="file:///x"))
         except PathConflictError:
             continue
     model: dict[str, set[str]] = {"": set()}

@@ -72,9 +72,9 @@ class FakeStore:
         manifest = Manifest()
         for name, data in files.items():
             digest = blob_digest(data)
-            manifest.add(Entry(name, digest.hex(), len(data), blob=digest, executable=name in executable))
+            manifest.add(Entry(name, digest.hex(), size=len(data), blob=digest, executable=name in executable))
         for name, uri in references.items():
-            manifest.add(Entry(name, "etag", 5, ref=uri))
+            manifest.add(Entry(name, "etag", size=5, ref=uri))
         self._store(files, state["locations"])
         raw = manifest.to_bytes()
         name = blob_digest(raw)
