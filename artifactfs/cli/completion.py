@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import click
 
+from ..errors import Error
+from ..names import parse_version_name
 from . import PROGRAM
-from .commands import artifactfs, command
+from .commands import COMMANDS, artifactfs, command
 from .invocation import Invocation
+
+Answer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 # Bash takes a colon for the end of a word, so `digits:pr` would arrive as three words and be completed as if it stood
 # alone. The words are split here, at spaces, and what stands before the colon is cut off the answers again.
@@ -56,28 +62,63 @@ def completion(invocation: Invocation, shell: str) -> None:
     invocation.output.text(script)
 
 
-def versions(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Collections of the default project and, after a colon, versions and aliases; nothing where anything fails."""
-    from ..errors import Error
-    from ..names import parse_version_name
+def answering(find: Callable[[Invocation, str], Iterable[str]]) -> Answer:
+    """The function that a command's parameter is completed by: what `find` gives for the word begun, and nothing where
+    anything fails."""
 
-    invocation = context.find_object(Invocation)
-    if invocation is None:
-        return []
-    name, colon, begun = incomplete.partition(":")
-    try:
-        config, catalog = invocation.config, invocation.store().catalog
-        if not colon:
-            above, slash, _ = name.rpartition("/")
-            parsed = parse_version_name(f"{above}{slash}x")
-            project = catalog.project(parsed.entity or config.entity, parsed.project or config.project)
-            paths = [f"{above}{slash}{collection.name}" for collection in catalog.collections(project.id)]
-            return [path for path in paths if path.startswith(incomplete)]
-        collection = invocation.collection(name)
-        names = [alias.name for alias in catalog.aliases(collection.id)]
-        names += [f"v{member.number}" for member in catalog.members(collection.id)]
-        return [f"{name}:{version}" for version in names if version.startswith(begun)]
-    except Error:
-        return []
-    finally:
-        invocation.close()
+    def answer(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        invocation = context.find_object(Invocation)
+        if invocation is None:
+            return []
+        try:
+            return [word for word in find(invocation, incomplete) if word.startswith(incomplete)]
+        except Error:
+            return []
+        finally:
+            invocation.close()
+
+    return answer
+
+
+def _versions(invocation: Invocation, incomplete: str) -> Iterable[str]:
+    """Collections of the default project, or the one begun; after a colon, versions and aliases."""
+    name, colon, _ = incomplete.partition(":")
+    if not colon:
+        return _collections(invocation, incomplete)
+    catalog, collection = invocation.store().catalog, invocation.collection(name)
+    names = [alias.name for alias in catalog.aliases(collection.id)]
+    names += [f"v{member.number}" for member in catalog.members(collection.id)]
+    return [f"{name}:{version}" for version in names]
+
+
+def _collections(invocation: Invocation, incomplete: str) -> list[str]:
+    config, catalog = invocation.config, invocation.store().catalog
+    above, slash, _ = incomplete.rpartition("/")
+    parsed = parse_version_name(f"{above}{slash}x")
+    project = catalog.project(parsed.entity or config.entity, parsed.project or config.project)
+    return [f"{above}{slash}{collection.name}" for collection in catalog.collections(project.id)]
+
+
+def _runs(invocation: Invocation, _incomplete: str) -> list[str]:
+    """Runs of the default project, by id."""
+    config = invocation.config
+    return sorted(run.id for run in invocation.store().catalog.runs(config.entity, config.project))
+
+
+def _drafts(invocation: Invocation, _incomplete: str) -> list[str]:
+    """Open drafts of the default project, by name."""
+    from .drafts import kept_drafts
+
+    config, found = invocation.config, kept_drafts(invocation).names()
+    return [name for entity, project, name in found if (entity, project) == (config.entity, config.project)]
+
+
+def _topics(_invocation: Invocation, _incomplete: str) -> list[str]:
+    return [*(name for name, listed in COMMANDS.items() if listed.section), "exit-codes"]
+
+
+versions = answering(_versions)
+collections = answering(_collections)
+runs = answering(_runs)
+drafts = answering(_drafts)
+topics = answering(_topics)

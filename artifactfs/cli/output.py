@@ -30,6 +30,14 @@ class Column(NamedTuple):
     style: str = ""
 
 
+class Line(NamedTuple):
+    """A line of a tree: the strokes before what it shows, that itself, and its style on a terminal."""
+
+    strokes: str
+    text: str
+    style: str = ""
+
+
 class Output:
     """Standard output and the notes on standard error of one run of the program."""
 
@@ -104,6 +112,21 @@ class Output:
         self.rich(Text(printable(title), style="bold"))
         self.rich(grid)
 
+    @property
+    def draws_boxes(self) -> bool:
+        """Whether lines may be drawn with more than ASCII: on a terminal that speaks UTF-8."""
+        return self.terminal and sys.stdout.encoding.lower().replace("-", "") == "utf8"
+
+    def tree(self, lines: Iterable[Line]) -> None:
+        """Print a tree. A terminal breaks its long lines itself, as it does those of other programs."""
+        if not self.terminal:
+            self._write("".join(f"{line.strokes}{printable(line.text)}\n" for line in lines))
+            return
+        from rich.text import Text
+
+        for line in lines:
+            self.rich(Text.assemble((line.strokes, "dim"), (printable(line.text), line.style)), soft_wrap=True)
+
     def names(self, names: Sequence[str]) -> None:
         """Print names: one a line, or beside each other on a terminal."""
         if not names:
@@ -117,11 +140,11 @@ class Output:
         cells = [Text(printable(n), style="bold blue" if n.endswith("/") else "", no_wrap=True) for n in names]
         self.rich(Columns(cells, padding=(0, 2), column_first=True))
 
-    def rich(self, content: RenderableType) -> None:
-        """Print what rich draws; for terminals."""
+    def rich(self, content: RenderableType, *, soft_wrap: bool = False) -> None:
+        """Print what rich draws; for terminals. With `soft_wrap` lines may be longer than the terminal is wide."""
         console = self._console()
         with console.capture() as captured:
-            console.print(content)
+            console.print(content, soft_wrap=soft_wrap)
         self._write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
     def raw(self, data: bytes | memoryview) -> bool:
@@ -191,6 +214,13 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or unicodedata.category(c) in ("Cs", "Zs") else ascii(c)[1:-1] for c in text)
+
+
+def pretty(value: Any) -> str:
+    """A JSON value over several lines."""
+    import json
+
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def joined(values: Iterable[str]) -> str:

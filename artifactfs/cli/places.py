@@ -1,4 +1,4 @@
-"""Places: what WHERE means to `ls`, `mount` and `runs`: the store, an entity, a project, a collection, a version.
+"""Places: what WHERE means to `ls`, `mount`, `runs`: the store, an entity, a project, a collection, a version, a run.
 
 The one rule: a colon makes it a version, three parts a collection; two parts are entity/project where that exists,
 else project/collection; one part is an entity where that exists, else a collection of the default project.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import InvalidNameError, NotFoundError
 from ..names import check_name, parse_version_name, shown
-from ..records import Collection, Membership, Namespace
+from ..records import Collection, Membership, Namespace, Run
 from .invocation import Invocation
 
 
@@ -30,12 +30,11 @@ def find(invocation: Invocation, where: str | None) -> Place:
     if where is None:
         return Place()
     parts = where.rstrip("/").split("/")
-    if ":" in where or len(parts) > 2:
-        name = parse_version_name(where.rstrip("/"))
-        if name.version is None:
-            return Place(collection=invocation.collection(str(name)))
-        membership = invocation.resolve(where)
+    if ":" in where:
+        membership = invocation.resolve(where.rstrip("/"))
         return Place(collection=membership.collection, membership=membership)
+    if len(parts) > 2:
+        return Place(collection=invocation.collection("/".join(parts)))
     for part in parts:
         check_name("entity or collection" if len(parts) == 1 else "project", part)
     first, last = parts[0], parts[-1]
@@ -72,9 +71,39 @@ def _first(*attempts: Callable[[], Place]) -> Place:
     raise [*knowing, *found_entity, faults[-1]][0]
 
 
-def project_scope(invocation: Invocation, where: str | None) -> tuple[str | None, str | None]:
-    """The (entity, project) that a place restricts a list to. Raises as `find`, and for what is no namespace."""
-    place = find(invocation, where)
-    if place.collection is not None:
-        raise InvalidNameError(f"{shown(where)} is a collection; give an entity or entity/project")
-    return place.entity.name if place.entity else None, place.project.name if place.project else None
+def runs_place(invocation: Invocation, where: str | None) -> tuple[str | None, str | None] | Run:
+    """What a list of runs is restricted to, (entity, project), or the one run that the words mean.
+
+    An entity or project comes before a run of that id. Raises InvalidNameError, also for what is a collection, and
+    NotFoundError.
+    """
+    if where is None:
+        return None, None
+    run = partial(find_run, invocation, where.rstrip("/"))
+    if ":" in where:
+        return run()
+    try:
+        place = find(invocation, where)
+    except NotFoundError as fault:
+        try:
+            return run()
+        except NotFoundError as other:
+            raise (other if where.count("/") > 1 or "did you mean" not in str(fault) else fault) from None
+    if place.collection is None and place.entity is not None:
+        return place.entity.name, place.project.name if place.project else None
+    try:
+        return run()
+    except NotFoundError:
+        raise InvalidNameError(f"{shown(where)} is a collection; give an entity, entity/project or a run") from None
+
+
+def find_run(invocation: Invocation, name: str) -> Run:
+    """The run that `[[entity/]project/]id` names. Raises InvalidNameError, NotFoundError."""
+    parsed = parse_version_name(name)
+    if parsed.version is not None:
+        raise InvalidNameError(f"{shown(name)} names a version; give the id of a run or entity/project/id")
+    found = invocation.store().catalog.run(parsed.collection)
+    for given, actual in ((parsed.entity, found.entity), (parsed.project, found.project)):
+        if given is not None and given != actual:
+            raise NotFoundError(f"no run {shown(name)}; the run of that id is {found.path}")
+    return found

@@ -7,33 +7,61 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..config import Config, is_url
 from ..errors import InvalidError, InvalidMetadataError, InvalidNameError, SourceMissingError
+from ..labels import texts
 from ..names import VersionName, normalise_entry_path, parse_version_name, shown
+from ..records import INHERIT_TTL, Collection
+from .amounts import local
+
+if TYPE_CHECKING:
+    from .invocation import Invocation
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])\Z")
+_ENTRY = re.compile(r"(?:[^/:]+/){0,2}[^/:]+:[^/:]+/.+", re.DOTALL)
+_TTLS = {"none": None, "inherit": INHERIT_TTL}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def duration(text: str) -> int | None:
-    """`30d` as nanoseconds, `none` as None. Raises InvalidError."""
-    if text == "none":
-        return None
+def ttl(text: str) -> int | None:
+    """`30d` as nanoseconds, `none` as None, `inherit` as INHERIT_TTL. Raises InvalidError."""
+    if text in _TTLS:
+        return _TTLS[text]
     match = _DURATION.match(text)
     if match is None or int(match[1]) == 0:
-        raise InvalidError(f"time to live {shown(text)} is not understood; use a number and s, m, h, d or w, or none")
-    return int(match[1]) * _SECONDS[match[2]] * 10**9
+        raise InvalidError(
+            f"time to live {shown(text)} is not understood; use a number and s, m, h, d or w, or none, or inherit"
+        )
+    nanoseconds = int(match[1]) * _SECONDS[match[2]] * 10**9
+    if nanoseconds >= 2**63:
+        raise InvalidError(f"time to live {shown(text)} is over 290 years; use none to keep it without end")
+    return nanoseconds
 
 
-def written_duration(nanoseconds: int) -> str:
-    """The inverse of `duration`, in the largest unit that divides it."""
-    seconds = nanoseconds // 10**9
+def written_ttl(held: int | None) -> str:
+    """The inverse of `ttl`, in the largest unit that divides it."""
+    for text, value in _TTLS.items():
+        if held == value:
+            return text
+    seconds, rest = divmod(held or 0, 10**9)
+    if rest:
+        return f"{(held or 0) / 10**9:.9g}s"  # set from Python, where a ttl may have a fraction
     for unit in "wdhm":
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds // _SECONDS[unit]}{unit}"
     return f"{seconds}s"
+
+
+def shown_ttl(held: int | None, effective: int | None, created_at: int | None) -> str:
+    """A ttl as people read it: as it was said, what it comes to where that is inherited, and when it is over."""
+    text = written_ttl(held)
+    if held == INHERIT_TTL:
+        text += f" ({written_ttl(effective)})"
+    if effective is not None and created_at is not None:
+        text += f", until {local(created_at + effective)}"
+    return text
 
 
 def metadata(pairs: Iterable[str], path: str | None) -> dict[str, Any]:
@@ -62,14 +90,29 @@ def target(config: Config, name: str) -> tuple[str, str, str]:
     return parsed.entity or config.entity, parsed.project or config.project, parsed.collection
 
 
+def collection(invocation: Invocation, name: str) -> Collection:
+    """The collection of that name. Raises InvalidNameError, also for the name of a version, and NotFoundError."""
+    parsed = parse_version_name(name)
+    if parsed.version is not None:
+        raise InvalidNameError(f"{shown(name)} names a version; give the name of the collection alone")
+    return invocation.collection(name)
+
+
+def tags(words: Iterable[str]) -> tuple[str, ...]:
+    """Tags, each once. Raises InvalidMetadataError."""
+    found = texts("tag", words)
+    if "" in found:
+        raise InvalidMetadataError("a tag is empty; give a word")
+    return found
+
+
 def sources(paths: Iterable[str]) -> list[str]:
-    """The local paths, if all of them are there. Raises SourceMissingError, InvalidError."""
+    """Local paths that are there, URIs, and files of other artifacts (`digits:v0/train.csv`), where no file of the disk
+    has that name. Raises SourceMissingError."""
     found = []
     for path in paths:
-        if is_url(path):
-            raise InvalidError(f"{shown(path)} is a reference, which this version cannot log yet; give a local path")
         try:
-            present = bool(path) and os.path.lexists(path)
+            present = bool(path) and (is_url(path) or os.path.lexists(path) or _ENTRY.match(path) is not None)
         except ValueError:
             present = False
         if not present:

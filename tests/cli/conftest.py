@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,5 +93,40 @@ def program(home: Path) -> Command:
         if code is not None:
             assert result.code == code, result
         return result
+
+    return call
+
+
+@pytest.fixture
+def on_terminal(home: Path) -> Callable[..., str]:
+    """Run a command on a terminal of that width: what the terminal is sent.
+
+    `answer` is typed once the command asks something.
+    """
+
+    def call(*words: str, columns: int = 80, answer: str = "", code: int = 0, **environment: str) -> str:
+        controller, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        running = subprocess.Popen(
+            [sys.executable, "-m", "artifactfs.cli.main", *words],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "", **environment},
+        )
+        os.close(terminal)
+        sent = b""
+        try:
+            while portion := os.read(controller, 65536):
+                sent += portion
+                if answer and b"[y/N]" in sent:
+                    os.write(controller, answer.encode())
+                    answer = ""
+        except OSError:  # the terminal is closed: the program is done
+            pass
+        finally:
+            os.close(controller)
+        assert running.wait() == code, sent
+        return sent.decode()
 
     return call

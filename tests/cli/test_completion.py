@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from artifactfs.connect import connect
+from artifactfs.runs import Run
+
 
 @pytest.fixture
 def filled(run: Any, home: Path) -> Path:
@@ -18,6 +22,8 @@ def filled(run: Any, home: Path) -> Path:
     run("log", "digits", "a.txt", "--type", "dataset", "--alias", "prod")
     run("log", "diamonds", "a.txt", "--type", "dataset")
     run("log", "you/other/set", "a.txt", "--type", "dataset")
+    with contextlib.closing(connect()) as store, Run(store, entity="me", project="demo", id="training"):
+        pass
     return home
 
 
@@ -42,6 +48,11 @@ def answers(line: str) -> list[str]:
     [
         ("artifactfs li", ["link", "lineage"]),
         ("artifactfs mount-w", []),
+        ("artifactfs help exi", ["exit-codes"]),
+        ("artifactfs help diff", ["diff"]),
+        ("artifactfs help mount-w", []),
+        ("artifactfs runs train", ["training"]),
+        ("artifactfs lineage train", []),
         ("artifactfs log --sym", ["--symlinks"]),
         ("artifactfs log x --symlinks s", ["skip"]),
         ("artifactfs show di", ["diamonds", "digits"]),

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,36 +141,8 @@ def test_show_as_json(run: Any, filled: Path) -> None:
     assert (fact["description"], fact["metadata"]) == ("line one\nline two", {"x": [1, 2]})
 
 
-def on_terminal(*words: str, columns: int = 80, **environment: str) -> str:
-    """What a terminal of that width is sent."""
-    controller, terminal = pty.openpty()
-    import fcntl
-    import struct
-    import termios
-
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    running = subprocess.Popen(
-        [sys.executable, "-m", "artifactfs.cli.main", *words],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "", **environment},
-    )
-    os.close(terminal)
-    sent = b""
-    try:
-        while portion := os.read(controller, 65536):
-            sent += portion
-    except OSError:  # the terminal is closed: the program is done
-        pass
-    finally:
-        os.close(controller)
-    assert running.wait() == 0, sent
-    return sent.decode()
-
-
 @pytest.mark.parametrize("words", [("ls", "me/demo"), ("ls", "set"), ("show", "weights"), ("ls", "-l", "set:v0")])
-def test_a_terminal_gets_colour_within_its_width(words: tuple[str, ...], filled: Path) -> None:
+def test_a_terminal_gets_colour_within_its_width(words: tuple[str, ...], on_terminal: Any, filled: Path) -> None:
     uncoloured = on_terminal(*words, NO_COLOR="1")
     assert not re.search("\x1b\\[(3[0-9]|9[0-9])m", uncoloured)
     plain = re.sub("\x1b\\[[0-9;]*m", "", uncoloured)
@@ -182,12 +151,12 @@ def test_a_terminal_gets_colour_within_its_width(words: tuple[str, ...], filled:
     assert "\x1b" not in on_terminal(*words, TERM="dumb")
 
 
-def test_a_terminal_gets_names_beside_each_other(filled: Path) -> None:
+def test_a_terminal_gets_names_beside_each_other(on_terminal: Any, filled: Path) -> None:
     assert on_terminal("ls", "set:v0", TERM="dumb").split() == ["a.txt", "sub/"]
     assert len(on_terminal("ls", "set:v0", TERM="dumb").splitlines()) == 1
 
 
-def test_no_terminal_is_sent_what_steers_it(run: Any, filled: Path) -> None:
+def test_no_terminal_is_sent_what_steers_it(run: Any, on_terminal: Any, filled: Path) -> None:
     run("log", "evil", "data", "--type", "dataset", "--description", "\x1b[2Jgone")
     assert "\x1b" not in run("show", "evil").out
     assert "\x1b[2J" not in on_terminal("show", "evil")

@@ -9,28 +9,38 @@ import pytest
 
 from artifactfs.cli import words
 from artifactfs.errors import InvalidError, InvalidMetadataError, SourceMissingError
+from artifactfs.records import INHERIT_TTL
 
 DAY = 86400 * 10**9
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("30d", 30 * DAY), ("1w", 7 * DAY), ("90s", 90 * 10**9), ("none", None)]
+    ("text", "expected"),
+    [("30d", 30 * DAY), ("1w", 7 * DAY), ("90s", 90 * 10**9), ("none", None), ("inherit", INHERIT_TTL)],
 )
 def test_durations(text: str, expected: int | None) -> None:
-    assert words.duration(text) == expected
+    assert words.ttl(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "0d", "-1d", "1.5d", "30 d", "30y", "1d\n", "９d"])
 def test_durations_that_are_none(text: str) -> None:
     with pytest.raises(InvalidError, match="not understood"):
-        words.duration(text)
+        words.ttl(text)
 
 
-@pytest.mark.parametrize("text", ["30s", "5m", "2h", "30d", "2w"])
+@pytest.mark.parametrize("text", ["30s", "5m", "2h", "30d", "2w", "none", "inherit"])
 def test_durations_are_written_as_they_are_read(text: str) -> None:
-    found = words.duration(text)
-    assert found is not None
-    assert words.written_duration(found) == text
+    assert words.written_ttl(words.ttl(text)) == text
+
+
+def test_a_duration_of_a_fraction_is_written_so() -> None:
+    assert words.written_ttl(1_500_000_000) == "1.5s"
+
+
+def test_a_duration_without_end_in_sight() -> None:
+    assert words.ttl("15000w") == 15000 * 7 * DAY
+    with pytest.raises(InvalidError, match="over 290 years"):
+        words.ttl("999999999w")
 
 
 @pytest.mark.parametrize(
