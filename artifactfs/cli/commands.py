@@ -37,18 +37,24 @@ COMMANDS: dict[str, Listed] = {
     "show": Listed("listing", "Show everything about one version.", "Read"),
     "cat": Listed("contents", "Write one file of a version to standard output.", "Read"),
     "download": Listed("contents", "Copy a version's files into a directory.", "Read"),
+    "checkout": Listed("contents", "Make a directory hold exactly a version's files.", "Read"),
     "diff": Listed("contents", "Compare the files of two versions.", "Read"),
     "verify": Listed("contents", "Check files against a version's manifest.", "Read"),
     "alias": Listed("aliases", "Give a version more names.", "Name"),
     "unalias": Listed("aliases", "Take aliases away.", "Name"),
     "link": Listed("aliases", "Show a version in a portfolio as well.", "Name"),
     "unlink": Listed("aliases", "Take a version out of a portfolio.", "Name"),
+    "describe": Listed("describing", "Change what is said of a version, or of a collection.", "Change"),
+    "ttl": Listed("describing", "Say how long to keep a version after it was logged, or show it.", "Change"),
+    "rename": Listed("describing", "Give a collection another name.", "Change"),
+    "delete": Listed("deleting", "Delete a version, or a collection.", "Change"),
     "mount": Listed("mounts", "Show a store as a directory.", "Mount"),
     "umount": Listed("mounts", "Take a mount down.", "Mount"),
     "mounts": Listed("mounts", "List the mounts.", "Mount"),
-    "runs": Listed("lineage", "List the runs that logged or used artifacts.", "Lineage"),
-    "lineage": Listed("lineage", "Show what a version was made from, and what from it.", "Lineage"),
+    "runs": Listed("runs", "List the runs that logged or used artifacts, or show one.", "Lineage"),
+    "lineage": Listed("lineage", "Show what a version or a run was made from, and what from it.", "Lineage"),
     "completion": Listed("completion", "Print the script that completes words in a shell.", "Shell"),
+    "help": Listed("help", "Explain a command, or the exit codes.", "Shell"),
     "mount-worker": Listed("mounts", "Serve a mount; started by `mount`.", ""),
 }
 
@@ -120,7 +126,7 @@ class Group(_Helpful, click.Group):
         """The command that the words ask for. Raises UsageError, which names the nearest one."""
         name = arguments[0]
         if name not in COMMANDS and not context.resilient_parsing:
-            raise click.UsageError(f"no command {name!r}; {_suggestion(name, self.list_commands(context))}", context)
+            raise click.UsageError(f"no command {name!r}; {suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -135,6 +141,7 @@ class Group(_Helpful, click.Group):
     def format_epilog(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """Where to go from here."""
         formatter.write("\n`artifactfs COMMAND --help` explains a command and shows examples of it.\n")
+        formatter.write("`artifactfs help exit-codes` says what the exit codes mean.\n")
 
 
 def command(name: str, *, examples: Sequence[str], **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
@@ -202,7 +209,8 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
         context.exit()
 
 
-def _suggestion(name: str, names: Sequence[str]) -> str:
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """What to do about a command that is not there."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, names, n=1)

@@ -96,6 +96,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str], invocation: Invocation) -> int:
+    import warnings
+
     import click
 
     from ..config import completion_instruction
@@ -106,8 +108,11 @@ def _run(arguments: list[str], invocation: Invocation) -> int:
         return complete(instruction, invocation)
     code = 0
     try:
-        with artifactfs.make_context(PROGRAM, arguments, obj=invocation) as context:
-            artifactfs.invoke(context)
+        with warnings.catch_warnings():
+            # The library warns Python programs so; people at the command line get the line that they know.
+            warnings.showwarning = lambda message, *_, **__: invocation.output.note(one_line(str(message)))
+            with artifactfs.make_context(PROGRAM, arguments, obj=invocation) as context:
+                artifactfs.invoke(context)
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
     except click.ClickException as error:

@@ -15,8 +15,8 @@ CONTEXT = click.Context(artifactfs, obj=Invocation())
 SHOWN = artifactfs.list_commands(CONTEXT)
 
 OF_THIS_VERSION = (
-    "init log add remove status ls show cat download diff verify alias unalias link unlink mount umount mounts runs "
-    "lineage completion"
+    "init log add remove status ls show cat download checkout diff verify alias unalias link unlink describe ttl "
+    "rename delete mount umount mounts runs lineage completion help"
 )
 
 
@@ -65,6 +65,7 @@ def test_every_module_of_the_folder_is_reached() -> None:
         "places",
         "words",
         "facts",
+        "graph",
         "filling",
     }
     assert {path.stem for path in folder.glob("*.py")} - infrastructure == {

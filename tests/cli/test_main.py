@@ -111,6 +111,27 @@ def test_the_version(run: Any) -> None:
     assert run("--version").out == "artifactfs 0.1.0\n"
 
 
+def test_python_m_is_the_program(home: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "artifactfs", "show"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "artifactfs: missing argument 'REF'; see `artifactfs show --help`\n"
+
+
+def test_help_is_a_command_too(run: Any) -> None:
+    assert run("help").out == run("--help").out
+    assert run("help", "log").out == run("log", "--help").out
+    assert run("help", "help").out.startswith("Usage: artifactfs help ")
+    assert "artifactfs help exit-codes" in run("help").out
+
+
+def test_the_exit_codes_are_explained(run: Any) -> None:
+    codes = {0, *main.EXIT_CODES.values(), main.INTERRUPTED}
+    assert {int(line.split()[0]) for line in run("help", "exit-codes").out.splitlines()[1:]} == codes
+    facts = run("help", "exit-codes", "--json").json
+    assert {int(code) for code in facts} == codes
+    assert "differ" in facts["3"]
+
+
 def test_help_imports_no_command(home: Path) -> None:
     code = (
         "import sys\nfrom artifactfs.cli import main\nassert main.run(['--help']) == 0\n"
