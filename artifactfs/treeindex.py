@@ -41,6 +41,8 @@ _OBJECT = struct.Struct("<QI")
 _BODY = _HEADER.size + _CHECKSUM_SIZE
 
 _DIRECTORY, _EXECUTABLE, _REFERENCE, _UNSIZED, _NAMED_BY_BLOB = 1, 2, 4, 8, 16
+_ALL_FLAGS = 31
+_FLAGS_AT = struct.calcsize("<QQQIIIIIIIHH")
 
 
 class Node(NamedTuple):
@@ -222,6 +224,11 @@ class TreeIndex:
                 raise DamageError(f"node {index} of a tree index has an impossible parent")
             index = parent
         return "/".join(reversed(parts))
+
+    def references(self) -> int:
+        """How many files are references."""
+        flags = self._data[_BODY + _FLAGS_AT : self._digests : _RECORD.size]
+        return sum(flags.count(value) for value in range(_ALL_FLAGS + 1) if value & _REFERENCE)
 
     def _record(self, index: int) -> tuple[Any, ...]:
         if not 0 <= index < self._count:

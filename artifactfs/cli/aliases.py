@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import click
 
 from ..errors import InvalidNameError
@@ -35,10 +37,12 @@ def unalias(invocation: Invocation, refs: tuple[str, ...]) -> None:
     The versions stay. Either all the aliases are there and go, or none goes.
     """
     wanted = []
-    for ref in refs:
+    for ref, following in zip_longest(refs, refs[1:]):
         name = parse_version_name(ref)
         if name.version is None:
-            raise InvalidNameError(f"{shown(ref)} names no alias; write {ref}:ALIAS")
+            # `unalias digits stable` is what `alias digits:v0 stable` suggests.
+            alias = "ALIAS" if following is None or ":" in following or "/" in following else following
+            raise InvalidNameError(f"{shown(ref)} names no alias; write {ref}:{alias}")
         if name.number is not None:
             raise InvalidNameError(f"{shown(ref)} is a version's number, which stays; name an alias")
         wanted.append((invocation.resolve(ref).collection, name.version))

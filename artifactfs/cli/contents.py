@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any, NamedTuple
 
 import click
@@ -25,9 +26,13 @@ _SHOWN_OBJECTS = 3
 
 @command("cat", examples=["artifactfs cat digits:v0 train.csv | head -3"])
 @click.argument("ref", shell_complete=completion.versions)
-@click.argument("path")
-def cat(invocation: Invocation, ref: str, path: str) -> None:
+@click.argument("path", required=False, metavar="PATH")
+@click.pass_context
+def cat(context: click.Context, invocation: Invocation, ref: str, path: str | None) -> None:
     """Write one file of a version to standard output."""
+    if path is None:
+        invocation.resolve(ref)  # `cat digits:v0/train.csv` is told how to write that
+        raise click.MissingParameter(ctx=context, param_hint="'PATH'", param_type="argument")
     artifact = _artifact(invocation, ref)
     _check_file(artifact, path)
     opened = artifact.open(path)
@@ -46,7 +51,10 @@ def cat(invocation: Invocation, ref: str, path: str) -> None:
 @click.argument("ref", shell_complete=completion.versions)
 @click.argument("dest", required=False, type=click.Path())
 @click.option("--prefix", metavar="P", help="Only the files whose path begins with P.")
-def download(invocation: Invocation, ref: str, dest: str | None, prefix: str | None) -> None:
+@click.option("--allow-missing-references", is_flag=True, help="Leave out references whose target is gone or changed.")
+def download(
+    invocation: Invocation, ref: str, dest: str | None, prefix: str | None, allow_missing_references: bool
+) -> None:
     """Copy a version's files into a directory.
 
     DEST is made when missing; without it, artifacts/NAME:vN. Files there that are right are not written again, other
@@ -59,14 +67,26 @@ def download(invocation: Invocation, ref: str, dest: str | None, prefix: str | N
     entries = [entry for entry in artifact.manifest.in_order() if entry.path.startswith(prefix or "")]
     if prefix and not entries:
         raise EntryNotFoundError(f"{artifact.name} has no file whose path begins with {shown(prefix)}")
-    target = artifact.download(root, prefix, progress=invocation.output.progress())
-    if invocation.output.json:
-        fact = {**version_fact(artifact.membership), "path": os.path.abspath(target), "downloaded": len(entries)}
-        invocation.output.data(fact)
-        return
-    total = size(sum(entry.size or 0 for entry in entries))
-    invocation.output.note(f"{artifact.qualified_name}: {counted(len(entries), 'file')}, {total}")
-    invocation.output.line(target)
+    target = artifact.download(
+        root, allow_missing_references, path_prefix=prefix, progress=invocation.output.progress()
+    )
+    _report(invocation, artifact, entries, target, "downloaded")
+
+
+@command("checkout", examples=["artifactfs checkout digits:prod digits"])
+@click.argument("ref", shell_complete=completion.versions)
+@click.argument("dest", type=click.Path())
+def checkout(invocation: Invocation, ref: str, dest: str) -> None:
+    """Make a directory hold exactly a version's files.
+
+    DEST is made when missing. Everything else in it is removed, links and empty directories too. The root, the home
+    directory, a store and a mount are refused. The last line printed is the directory.
+    """
+    artifact = _artifact(invocation, ref)
+    root = words.directory(dest, "DEST")
+    invocation.when_interrupted = "no file was written in part; check it out again to go on"
+    target = artifact.checkout(root, progress=invocation.output.progress())
+    _report(invocation, artifact, list(artifact.manifest.in_order()), target, "checked_out")
 
 
 @command("diff", examples=["artifactfs diff digits:v0 digits:latest"])
@@ -100,22 +120,27 @@ def verify(invocation: Invocation, ref: str, directory: str | None) -> None:
     """Check files against a version's manifest.
 
     With DIR, the files there; without it, every stored byte of the version. Exits with 3 and lists what differs.
+    References, whose bytes lie elsewhere, are skipped and counted.
     """
     artifact = _artifact(invocation, ref)
     progress, faults = invocation.output.progress(), []
     try:
         if directory is not None:
-            artifact.verify(words.directory(directory, "DIR"), progress=progress)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of skipped references, which are told of below
+                artifact.verify(words.directory(directory, "DIR"), progress=progress)
         else:
             artifact.verify_stored(progress=progress)
     except VerificationError as error:
         faults = error.faults
+    skipped = sum(_is_skipped(entry, directory) for entry in artifact.manifest.entries.values())
     objects = {} if directory is not None else _objects(invocation, artifact, [path for _, path in faults])
     what = shown(directory) if directory is not None else "the store"
     if invocation.output.json:
         listed = [_fault_fact(fault, path, objects) for fault, path in faults]
         fact = version_fact(artifact.membership)
         fact.update(checked=what if directory is None else os.path.abspath(directory), ok=not faults, faults=listed)
+        fact["skipped"] = skipped
         invocation.output.data(fact)
     else:
         for fault, path in faults:
@@ -126,12 +151,29 @@ def verify(invocation: Invocation, ref: str, directory: str | None) -> None:
             + ("log or download it again" if directory is not None else _restoring(objects))
         )
     if not invocation.output.json:
-        checked = f"{counted(artifact.file_count, 'file')}, {size(artifact.size)}"
-        invocation.output.line(f"{artifact.qualified_name}: {checked}, all as logged")
+        checked = artifact.file_count - skipped
+        total = sum(e.size or 0 for e in artifact.manifest.entries.values() if not _is_skipped(e, directory))
+        text = f"{artifact.qualified_name}: {counted(checked, 'file')}, {size(total)}, all as logged"
+        invocation.output.line(text + (f"; {counted(skipped, 'reference')} skipped" if skipped else ""))
 
 
 def _artifact(invocation: Invocation, ref: str) -> Artifact:
     return Artifact.of(invocation.store(), invocation.resolve(ref))
+
+
+def _report(invocation: Invocation, artifact: Artifact, entries: list[Entry], target: str, done: str) -> None:
+    if invocation.output.json:
+        fact = {**version_fact(artifact.membership), "path": os.path.abspath(target), done: len(entries)}
+        invocation.output.data(fact)
+        return
+    total = size(sum(entry.size or 0 for entry in entries))
+    invocation.output.note(f"{artifact.membership.qualified_name}: {counted(len(entries), 'file')}, {total}")
+    invocation.output.line(target)
+
+
+def _is_skipped(entry: Entry, directory: str | None) -> bool:
+    """Whether an entry is not verified: in a directory no reference is, in the store none without bytes in it."""
+    return entry.ref is not None and (directory is not None or entry.blob is None)
 
 
 def _check_file(artifact: Artifact, path: str) -> None:

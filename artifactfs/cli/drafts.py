@@ -12,11 +12,10 @@ from ..drafts import Drafts, KeptDraft
 from ..errors import ConflictError, Error, InvalidError, NotAStoreError, NotFoundError
 from ..manifest import Difference, Manifest
 from ..names import check_name, shown
-from ..sources import Symlinks
-from . import words
+from . import completion, words
 from .amounts import counted, size
 from .commands import command
-from .filling import fill, known_collection, settled_type
+from .filling import content_options, contents_of, fill, known_collection, settled_type
 from .invocation import Invocation
 from .output import Column
 
@@ -25,46 +24,34 @@ from .output import Column
     "add",
     examples=["artifactfs add digits data/ --type dataset", "artifactfs add digits notes.txt --prefix docs"],
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completion.collections)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH|URI...", type=click.Path())
 @click.option("--type", "type_", metavar="T", help="What it is: dataset, model, ...; needed for a new name only.")
-@click.option("--prefix", metavar="P", help="Put everything below this directory of the artifact.")
 @click.option("--from", "base", metavar="REF", help="Begin the draft with the files of this version.")
-@click.option(
-    "--symlinks",
-    type=click.Choice(["error", "follow", "skip"]),
-    default="error",
-    show_default=True,
-    help="What to do with symbolic links in directories.",
-)
+@content_options
 def add(
-    invocation: Invocation,
-    name: str,
-    paths: tuple[str, ...],
-    type_: str | None,
-    prefix: str | None,
-    base: str | None,
-    symlinks: Symlinks,
+    invocation: Invocation, name: str, paths: tuple[str, ...], type_: str | None, base: str | None, **options: Any
 ) -> None:
     """Put files into a draft that is kept on disk.
 
     The first `add` begins the draft; `artifactfs log NAME` logs it. The files are copied now: later changes to them
-    do not matter.
+    do not matter. A URI, or a file of another artifact (digits:v0/train.csv), is kept as a reference, without its
+    bytes.
     """
     target = words.target(invocation.config, name)
-    sources = words.sources(paths)
+    contents = contents_of(paths, **options)
+    assert contents is not None
     if type_ is not None:
         check_name("type", type_)
-    prefix = words.prefix(prefix)
     with _opened(invocation, target, type_, base) as kept:
         before = kept.draft.manifest.copy()
-        fill(invocation, kept.draft, sources, prefix, symlinks)
+        fill(invocation, kept.draft, contents)
         kept.save()
         _report(invocation, target, before, kept.draft.manifest)
 
 
 @command("remove", examples=["artifactfs remove digits docs/notes.txt", "artifactfs remove digits --all"])
-@click.argument("name")
+@click.argument("name", shell_complete=completion.drafts)
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option("--all", "everything", is_flag=True, help="Give the whole draft up.")
 def remove(invocation: Invocation, name: str, paths: tuple[str, ...], everything: bool) -> None:
@@ -88,7 +75,7 @@ def remove(invocation: Invocation, name: str, paths: tuple[str, ...], everything
 
 
 @command("status", examples=["artifactfs status", "artifactfs status digits"])
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.drafts)
 def status(invocation: Invocation, name: str | None) -> None:
     """Show the open drafts and what each would log.
 
@@ -141,6 +128,8 @@ def _opened(invocation: Invocation, target: tuple[str, str, str], type_: str | N
     manifest = None if origin is None else invocation.store().manifest_of(origin)
     invocation.store(create=True)
     algorithm = invocation.config.digest_algorithm
+    if known is not None and origin is None:
+        invocation.output.note(f"the draft begins empty; with `--from {name}` it begins with the files of the latest")
     return kept_drafts(invocation).create(entity, project, name, settled, algorithm, manifest)
 
 

@@ -5,11 +5,14 @@ A command is given the invocation and asks it for what it needs; nothing is read
 
 from __future__ import annotations
 
+import shlex
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .output import Output
+from ..errors import Error, InvalidError, InvalidNameError
+from ..names import LATEST, shown
+from .output import Output, printable
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -51,11 +54,26 @@ class Invocation:
 
     def resolve(self, name: str) -> Membership:
         """The version that a name means. Raises InvalidNameError, NotFoundError."""
+        before, _, version = name.partition(":")
+        if "/" in version:
+            raise InvalidNameError(_separate(before, *version.split("/", 1)))
         return self.store().resolve(name, entity=self.config.entity, project=self.config.project)
 
     def collection(self, name: str) -> Collection:
         """The collection that a name means. Raises InvalidNameError, NotFoundError."""
         return self.store().collection(name, entity=self.config.entity, project=self.config.project)
+
+    def confirm(self, what: str, otherwise: str) -> None:
+        """Ask on the terminal whether to do `what`; without one, say what to write instead.
+
+        Raises InvalidError without a terminal, Error when the answer is no.
+        """
+        if not sys.stdin.isatty():
+            raise InvalidError(f"this asks on a terminal first, and there is none; {otherwise} to {what}")
+        import click
+
+        if not click.confirm(printable(what), err=True):
+            raise Error("the answer was no; nothing was changed")
 
     def complain(self, text: str) -> None:
         """Write to stderr, also where nobody reads it any more."""
@@ -70,3 +88,10 @@ class Invocation:
         store, self._store = self._store, None
         if store is not None:
             store.close()
+
+
+def _separate(name: str, version: str, path: str) -> str:
+    """What to write in the place of `mydata:v1/sub`."""
+    words = shlex.join([f"{name}:{version or LATEST}", *([path] if path else [])])
+    where = shown(f"{name}:{version}/{path}")
+    return f"{where} is a version and a path in one; write `artifactfs ls {words}`, or `artifactfs cat` for a file"

@@ -14,9 +14,10 @@ from ..records import INHERIT_TTL, Collection, Membership, Namespace
 from . import completion
 from .amounts import age, counted, local, size
 from .commands import command
-from .facts import collection_fact, run_fact, version_fact
+from .facts import about_fact, collection_fact, run_fact, ttl_fact, version_fact
 from .invocation import Invocation
-from .output import Column, Output, joined
+from .output import Column, Output, joined, pretty
+from .words import shown_ttl
 
 if TYPE_CHECKING:
     from ..treeindex import Node, TreeIndex
@@ -37,9 +38,19 @@ _SHORT = 12
 )
 @click.argument("where", required=False, shell_complete=completion.versions)
 @click.argument("path", required=False)
-@click.option("-l", "--long", is_flag=True, help="Sizes and digests of files too.")
+@click.option("-l", "--long", is_flag=True, help="Sizes and digests of files too, and what references refer to.")
 @click.option("-R", "--recursive", is_flag=True, help="Files of all directories, not of the first only.")
-def ls(invocation: Invocation, where: str | None, path: str | None, long: bool, recursive: bool) -> None:
+@click.option("--type", "type_", metavar="T", help="Of a project's collections, those of this type.")
+@click.option("--tag", "tags", metavar="T", multiple=True, help="Of a collection's versions, those with this tag.")
+def ls(
+    invocation: Invocation,
+    where: str | None,
+    path: str | None,
+    long: bool,
+    recursive: bool,
+    type_: str | None,
+    tags: tuple[str, ...],
+) -> None:
     """List entities, projects, collections, versions or files.
 
     WHERE is nothing (all entities), an entity, entity/project, a collection, or collection:alias for the files of a
@@ -48,15 +59,19 @@ def ls(invocation: Invocation, where: str | None, path: str | None, long: bool, 
     from .places import find
 
     place = find(invocation, where)
+    if type_ is not None and (place.project is None or place.collection is not None):
+        raise InvalidError("--type chooses among a project's collections; give ENTITY/PROJECT")
+    if tags and (place.collection is None or place.membership is not None):
+        raise InvalidError("--tag chooses among a collection's versions; give the collection's name")
     if place.membership is not None:
         _files(invocation, place.membership, path, long=long, recursive=recursive)
         return
     if path is not None:
         raise InvalidError(f"{shown(where)} is no version, so it has no path; write {where}:latest")
     if place.collection is not None:
-        _versions(invocation, place.collection)
+        _versions(invocation, place.collection, frozenset(tags))
     elif place.project is not None:
-        _collections(invocation, place.project)
+        _collections(invocation, place.project, type_)
     elif place.entity is not None:
         _projects(invocation, place.entity)
     else:
@@ -75,15 +90,17 @@ def show(invocation: Invocation, ref: str) -> None:
     version = membership.version
     loggers = [use.run for use in store.catalog.outputs(version_id=version.id)]
     users = store.catalog.uses(version_id=version.id)
+    kept = store.default_ttl(version.collection) if version.ttl == INHERIT_TTL else version.ttl
+    references = store.tree_of(version).references()
     others = [m for m in store.catalog.memberships_of(version.id) if m.collection.id != membership.collection.id]
     if invocation.output.json:
         fact = version_fact(membership)
         fact.update(
-            description=version.description,
-            metadata=dict(version.metadata),
-            tags=list(version.tags),
+            **about_fact(version),
+            **ttl_fact(version.ttl, kept, version.created_at),
             manifest=version.manifest.hex(),
-            ttl=_ttl(version.ttl),
+            commit_hash=version.manifest.hex(),
+            references=references,
             logged_by=[run_fact(run) for run in loggers],
             used_by=[{**run_fact(use.run), "use_as": use.use_as} for use in users],
             also_in=[m.qualified_name for m in others],
@@ -96,13 +113,15 @@ def show(invocation: Invocation, ref: str) -> None:
         ("type", membership.collection.type),
         ("aliases", joined(membership.aliases)),
         ("size", f"{size(version.size)}" + (f" ({version.size:,} bytes)" if version.size > 1023 else "")),
-        ("files", f"{version.file_count:,}"),
+        ("files", f"{version.file_count:,}" + (f" ({counted(references, 'reference')})" if references else "")),
         ("digest", version.digest + ("" if is_blake else f" ({version.digest_algorithm})")),
-        ("manifest", version.manifest.hex()),
+        ("commit", version.manifest.hex()),
         ("created", f"{local(version.created_at)} ({age(version.created_at)})"),
     ]
-    if version.ttl != INHERIT_TTL:
-        pairs.append(("ttl", _ttl(version.ttl)))
+    if version.updated_at is not None:
+        pairs.append(("updated", f"{local(version.updated_at)} ({age(version.updated_at)})"))
+    if version.ttl != INHERIT_TTL or kept is not None:
+        pairs.append(("ttl", shown_ttl(version.ttl, kept, version.created_at)))
     if membership.link_id is not None:
         pairs.insert(1, ("link to", version.qualified_name))
     if others:
@@ -114,7 +133,7 @@ def show(invocation: Invocation, ref: str) -> None:
     if version.description:
         pairs.append(("description", version.description))
     if version.metadata:
-        pairs.append(("metadata", _pretty(version.metadata)))
+        pairs.append(("metadata", pretty(version.metadata)))
     invocation.output.pairs(membership.qualified_name, pairs)
 
 
@@ -138,9 +157,10 @@ def _projects(invocation: Invocation, entity: Namespace) -> None:
         _table(invocation.output, ["PROJECT", ">COLLECTIONS"], [[name, str(count)] for name, count in rows])
 
 
-def _collections(invocation: Invocation, project: Namespace) -> None:
+def _collections(invocation: Invocation, project: Namespace, type_: str | None) -> None:
     catalog = invocation.store().catalog
-    found = [(collection, catalog.memberships(collection.id)) for collection in catalog.collections(project.id)]
+    chosen = [each for each in catalog.collections(project.id) if type_ in (None, each.type)]
+    found = [(collection, catalog.memberships(collection.id)) for collection in chosen]
     facts = [collection_fact(collection, memberships) for collection, memberships in found]
     if invocation.output.json:
         invocation.output.data(facts)
@@ -155,8 +175,9 @@ def _collections(invocation: Invocation, project: Namespace) -> None:
     _table(invocation.output, ["NAME", "TYPE", ">VERSIONS", "LATEST", "ALIASES", ">SIZE", "CHANGED"], rows)
 
 
-def _versions(invocation: Invocation, collection: Collection) -> None:
-    memberships = invocation.store().catalog.memberships(collection.id)
+def _versions(invocation: Invocation, collection: Collection, tags: frozenset[str]) -> None:
+    found = invocation.store().catalog.memberships(collection.id)
+    memberships = [membership for membership in found if tags.issubset(membership.version.tags)]
     if invocation.output.json:
         invocation.output.data([version_fact(membership) for membership in memberships])
         return
@@ -166,6 +187,9 @@ def _versions(invocation: Invocation, collection: Collection) -> None:
         facts = [size(version.size), f"{version.file_count:,}", version.digest[:_SHORT], age(version.created_at)]
         rows.append([membership.name, joined(membership.aliases), *facts])
     titles = ["VERSION", "ALIASES", ">SIZE", ">FILES", "DIGEST", "CREATED"]
+    if any(membership.version.tags for membership in memberships):
+        titles.append("TAGS")
+        rows = [[*row, joined(m.version.tags)] for row, m in zip(rows, memberships, strict=True)]
     if collection.kind == "portfolio":
         titles.append("LINK TO")
         rows = [[*row, m.version.qualified_name] for row, m in zip(rows, memberships, strict=True)]
@@ -196,7 +220,11 @@ def _files(invocation: Invocation, membership: Membership, path: str | None, *, 
     if long:
         nodes = [node for _, _, node in rows]
         cells = [
-            ["-" if n.is_directory else size(n.size), n.digest[:_SHORT] or "-", name]
+            [
+                "-" if n.is_directory else size(n.size),
+                n.digest[:_SHORT] or "-",
+                name if n.ref is None else f"{name} -> {n.ref}",
+            ]
             for name, n in zip(names, nodes, strict=True)
         ]
         _table(invocation.output, [">SIZE", "DIGEST", "PATH"], cells)
@@ -230,18 +258,3 @@ def _node_fact(name: str, node: Node) -> dict[str, Any]:
 def _table(output: Output, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table; a title that begins with `>` is that of numbers."""
     output.table([Column(title.lstrip(">"), title.startswith(">")) for title in titles], rows)
-
-
-def _ttl(nanoseconds: int | None) -> str:
-    """A ttl in the words that the command line takes."""
-    from .words import written_duration
-
-    if nanoseconds == INHERIT_TTL:
-        return "inherit"
-    return "none" if nanoseconds is None else written_duration(nanoseconds)
-
-
-def _pretty(metadata: Any) -> str:
-    import json
-
-    return json.dumps(metadata, indent=2, ensure_ascii=False, default=str)

@@ -59,6 +59,30 @@ def test_download_elsewhere_and_in_part(run: Any, filled: Path) -> None:
     assert sorted(path.name for path in (filled / "copy").rglob("*")) == ["run.sh", "sub"]
 
 
+def test_checkout_leaves_nothing_else(run: Any, filled: Path) -> None:
+    target = filled / "tree"
+    (target / "old" / "empty").mkdir(parents=True)
+    (target / "stray.txt").write_text("stray")
+    (target / "a.txt").write_text("changed")
+    (target / "link").symlink_to(filled / "data")
+    result = run("checkout", "set:v0", "tree")
+    assert result.last == "tree"
+    assert "me/demo/set:v0: 3 files" in result.err
+    assert subprocess.run(["diff", "-r", "data", target], check=False).returncode == 0
+    assert sorted(path.name for path in target.iterdir()) == ["a.txt", "big.bin", "sub"]
+    assert (filled / "data" / "a.txt").read_text() == "alpha\n"
+    fact = run("checkout", "set", "tree", "--json").json
+    assert (fact["qualified_name"], fact["path"], fact["checked_out"]) == ("me/demo/set:v0", str(target), 3)
+
+
+def test_checkout_where_much_would_be_lost(run: Any, filled: Path) -> None:
+    for place in ("/", os.path.expanduser("~"), os.environ["ARTIFACTFS_STORE"]):
+        run("checkout", "set:v0", place, code=5).complains(place)
+    run("checkout", "set:v0", "", code=2).complains("DEST is empty")
+    run("checkout", "set:v0", code=2).complains("missing argument 'DEST'")
+    run("ls", "set:v0")
+
+
 def test_download_where_the_environment_says(run: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARTIFACTFS_ARTIFACT_DIR", str(filled / "down"))
     assert run("download", "set").last == str(filled / "down" / "set:v0")

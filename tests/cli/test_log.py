@@ -114,7 +114,69 @@ def test_a_prefix_that_is_the_root(prefix: str, run: Any, data: Path) -> None:
 
 
 def test_what_a_repeated_log_does_not_write_is_said(run: Any, data: Path) -> None:
-    run("log", "set", data, "--type", "dataset", "--description", "first")
-    again = run("log", "set", data, "--description", "second", "--metadata", "a=1")
-    assert "keeps its own description and metadata" in again.err
-    assert run("show", "set", "--json").json["description"] == "first"
+    run("log", "set", data, "--type", "dataset", "--description", "first", "--metadata", "a=1", "--tag", "x")
+    again = run("log", "set", data, "--description", "second", "--metadata", "a=1", "--tag", "y", "--ttl", "3d")
+    assert "no version was made" in again.err
+    assert "it keeps its own description and tags and ttl; `artifactfs describe`" in again.err
+    assert again.last == "me/demo/set:v0"
+    same = run("log", "set", data, "--description", "first", "--metadata", "a=1", "--tag", "x")
+    assert "keeps its own" not in same.err
+    fact = run("show", "set", "--json").json
+    assert (fact["description"], fact["metadata"], fact["tags"]) == ("first", {"a": 1}, ["x"])
+
+
+def test_tags(run: Any, data: Path) -> None:
+    fact = run("log", "set", data, "--type", "dataset", "--tag", "b", "--tag", "a", "--tag", "b", "--json").json
+    assert sorted(fact["tags"]) == ["a", "b"]
+    assert "tags  " in run("show", "set").out
+
+
+def test_what_it_was_made_from(run: Any, data: Path) -> None:
+    run("log", "set", data, "--type", "dataset")
+    run("log", "other", data / "a.txt", "--type", "dataset")
+    run("log", "model", data / "a.txt", "--type", "model", "--use", "set", "--use", "other:v0")
+    assert run("runs", "--json").json[0]["used"] == ["me/demo/set:v0", "me/demo/other:v0"]
+    assert "me/demo/set:v0" in run("lineage", "model").out
+    run("log", "model", data, "--use", "none", code=4).complains("none")
+    assert len(run("runs", "--json").json) == 3
+
+
+def test_an_incremental_version(run: Any, data: Path, home: Path) -> None:
+    run("log", "set", data, "--type", "dataset")
+    (home / "more.txt").write_text("more\n")
+    (home / "a.txt").write_text("another\n")
+    run("log", "set", "more.txt", "a.txt", "--incremental")
+    assert run("ls", "-R", "set:v1").out.split() == ["a.txt", "more.txt", "sub/b.txt"]
+    assert run("cat", "set:v1", "a.txt").out == "another\n"
+    run("log", "set", "more.txt")
+    assert run("ls", "-R", "set:v2").out.split() == ["more.txt"]
+
+
+def test_a_version_that_several_commands_make(run: Any, data: Path) -> None:
+    part = run("log", "set", data / "a.txt", "--type", "dataset", "--distributed", "job-7")
+    assert (part.out, "--finish job-7" in part.err) == ("me/demo/set\n", True)
+    fact = run("log", "set", data / "sub", "--type", "dataset", "--distributed", "job-7", "--json").json
+    assert (fact["qualified_name"], fact["distributed"], fact["type"]) == ("me/demo/set", "job-7", "dataset")
+    run("ls", "me/demo/set", code=4)
+    assert run("log", "set", "--finish", "job-7", "--alias", "whole").last == "me/demo/set:v0"
+    assert run("ls", "-R", "set:whole").out.split() == ["a.txt", "b.txt"]
+    # The last one may bring files of its own.
+    run("log", "set", data / "a.txt", "--distributed", "job-8")
+    assert run("log", "set", data / "sub", "--prefix", "x", "--finish", "job-8").last == "me/demo/set:v1"
+    assert run("ls", "-R", "set:v1").out.split() == ["a.txt", "x/b.txt"]
+
+
+def test_parts_that_contradict_each_other(run: Any, data: Path, home: Path) -> None:
+    (home / "a.txt").write_text("another\n")
+    run("log", "set", data / "a.txt", "--type", "dataset", "--distributed", "job-7")
+    run("log", "set", "a.txt", "--type", "dataset", "--distributed", "job-7")
+    run("log", "set", "--finish", "job-7", code=5).complains("a.txt")
+    run("ls", "me/demo/set", code=4)
+
+
+def test_nothing_to_finish(run: Any, data: Path) -> None:
+    run("log", "set", data, "--type", "dataset")
+    run("log", "set", "--finish", "job-9", code=4).complains("'job-9'", "me/demo/set")
+    run("log", "set", data, "--finish", "a", "--distributed", "b", code=2).complains("exclude each other")
+    run("log", "set", data, "--finish", "", code=2).complains("empty")
+    assert len(run("ls", "set", "--json").json) == 1
