@@ -52,6 +52,13 @@ def test_every_command_has_help_with_an_example(name: str, run: Any) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_command_is_in_the_readme(name: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    assert f"`{name}`" in table
+
+
 def test_every_module_of_the_folder_is_reached() -> None:
     folder = Path(__file__).parents[2] / "artifactfs" / "cli"
     infrastructure = {
