@@ -85,7 +85,7 @@ def download(
     DamageError, NoSpaceError, NotAllowedError.
     """
     supply = Supply(entries, source, references or References(), allow_missing_references)
-    write_below(supply, root, Meter(tell))
+    write_below(supply.entries, supply, root, Meter(tell))
     supply.warn(stacklevel=4)
 
 
@@ -99,7 +99,7 @@ def download_one(entry: Entry, source: EntrySource, root: str, *, references: Re
         raise InvalidError(
             f"{shown(entry.path)} refers to {shown(entry.ref)}, which nothing here opens; fetch it by other means"
         )
-    write_below(supply, root, Meter(None))
+    write_below(supply.entries, supply, root, Meter(None))
     return os.path.join(root, entry.path)
 
 
@@ -187,20 +187,20 @@ class Supply:
         return self._references.handler_of(meant) if meant.ref is not None and meant.blob is None else None
 
 
-def write_below(supply: Supply, root: str, meter: Meter) -> None:
-    """Write what is supplied below `root`; see `download`."""
+def write_below(entries: list[Entry], supply: Supply, root: str, meter: Meter) -> None:
+    """Write entries, which are supplied, below `root`; see `download`."""
     root = os.path.abspath(root)
-    _keep_out_of_the_store(supply.entries, root, supply.location)
+    _keep_out_of_the_store(entries, root, supply.location)
     try:
         if os.path.lexists(root):
-            _fill(supply, root, os.open(root, _DIRECTORY), "target", meter)
+            _fill(entries, supply, root, os.open(root, _DIRECTORY), "target", meter)
         else:
             _make_parent(root)
-            _download_new(supply, root, meter)
+            _download_new(entries, supply, root, meter)
     except Error:
         raise
     except OSError as error:
-        raise _target_error(error, root) from None
+        raise target_error(error, root) from None
     sweep(root)
 
 
@@ -208,16 +208,16 @@ def _make_parent(root: str) -> None:
     try:
         os.makedirs(os.path.dirname(root), exist_ok=True)
     except OSError as error:
-        raise _target_error(error, error.filename or root) from None
+        raise target_error(error, error.filename or root) from None
 
 
-def _download_new(supply: Supply, root: str, meter: Meter) -> None:
+def _download_new(entries: list[Entry], supply: Supply, root: str, meter: Meter) -> None:
     part = Part.claim(root)
     try:
         if part.begun:
-            _prune(part.descriptor, supply.entries)
+            _prune(part.descriptor, entries)
         where: _Where = "begun" if part.begun else "fresh"
-        _fill(supply, root, os.dup(part.descriptor), where, meter)
+        _fill(entries, supply, root, os.dup(part.descriptor), where, meter)
         try:
             part.become(root)
             return
@@ -225,7 +225,7 @@ def _download_new(supply: Supply, root: str, meter: Meter) -> None:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         # Another download was there first. What it wrote may be another version's, so it is looked at.
-        _fill(supply, root, os.open(root, _DIRECTORY), "target", Meter(None))
+        _fill(entries, supply, root, os.open(root, _DIRECTORY), "target", Meter(None))
     except BaseException as error:
         if isinstance(error, Exception) and not isinstance(error, UnavailableError):
             part.drop()
@@ -281,12 +281,12 @@ def _prune(part: int, entries: list[Entry]) -> None:
             os.unlink(found.name, dir_fd=found.directory)
 
 
-def _fill(supply: Supply, root: str, directory: int, where: _Where, meter: Meter) -> None:
+def _fill(entries: list[Entry], supply: Supply, root: str, directory: int, where: _Where, meter: Meter) -> None:
     """Write the entries into an open directory, which is closed in the end; `root` is what errors call it."""
     path = ""
     try:
         with _Directories(directory) as directories:
-            for entry in supply.entries:
+            for entry in entries:
                 path = entry.path
                 folder, _, name = path.rpartition("/")
                 descriptor = directories.open(folder)
@@ -302,7 +302,7 @@ def _fill(supply: Supply, root: str, directory: int, where: _Where, meter: Meter
     except Error:
         raise
     except OSError as error:
-        raise _target_error(error, os.path.join(root, path)) from None
+        raise target_error(error, os.path.join(root, path)) from None
 
 
 def _replace(entry: Entry, supply: Supply, directory: int, name: str, meter: Meter) -> None:
@@ -532,12 +532,13 @@ def compare(entries: Iterable[Entry], root: str, tell: Tell | None = None) -> Mi
                     changed.append(path)
                 meter.file(entry.size or 0)
     except OSError as error:
-        raise _target_error(error, place) from None
+        raise target_error(error, place) from None
     missing = [path for path, entry in wanted.items() if path not in seen and entry.ref is None]
     return Mismatch(sorted(extra), sorted(missing), sorted(changed))
 
 
-def _target_error(error: OSError, path: str) -> Error:
+def target_error(error: OSError, path: str) -> Error:
+    """What an OSError of a place that is written to means."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpaceError(f"no space left while writing {shown(path)}; make room and download again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from types import FrameType
 
 from ..errors import Error, MountConflictError, MountError, MountNotFoundError
+from ..mounttable import mount_table
 from . import state, system
 from .keeper import START_LIMIT, Orders
 from .state import MountInfo
@@ -123,7 +124,7 @@ def unmount(mountpoint: str, *, state_dir: str, lazy: bool = False) -> None:
 def mounts(state_dir: str) -> list[MountInfo]:
     """The running mounts of this state directory, by mountpoint. What is left of dead ones is dropped."""
     folder = state.folder(state_dir)
-    ours = {(row.mountpoint, row.device) for row in system.mount_table() if row.type == system.TYPE}
+    ours = {(row.mountpoint, row.device) for row in mount_table() if row.type == system.TYPE}
     found = []
     for name in sorted(os.listdir(folder)):
         if name.endswith(".json"):

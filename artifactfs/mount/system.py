@@ -1,4 +1,4 @@
-"""The system's side of a mount: attaching and detaching, the mount table, who uses a mount, and the log.
+"""The system's side of a mount: attaching and detaching, what is mounted there, who uses a mount, and the log.
 
 Owns mount(2), fusermount3 and /proc. Knows nothing of trees or of the FUSE protocol. Linux only.
 """
@@ -9,17 +9,16 @@ import array
 import ctypes
 import errno
 import os
-import re
 import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from ..errors import MountConflictError, MountError, NotAllowedError
+from ..mounttable import OWN_TYPE, Mounted, mount_table
 
-TYPE = "fuse.artifactfs"
+TYPE = OWN_TYPE
 DEVICE = "/dev/fuse"
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
@@ -31,28 +30,6 @@ _MOST_LINKS = 40
 _GLANCE = 2.0
 """Seconds that a look at a mount may take, which answers at once or never."""
 _PLAIN_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
-
-
-class Mounted(NamedTuple):
-    """A line of the mount table. `device` is `major:minor`."""
-
-    device: str
-    mountpoint: str
-    type: str
-    source: str
-
-
-def mount_table() -> list[Mounted]:
-    """What is mounted in this namespace, in the order of mounting."""
-    rows = []
-    # The kernel escapes spaces and line feeds, but not carriage returns, which must not end a line here.
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
-        for line in table:
-            left, _, right = line.rstrip("\n").partition(" - ")
-            fields, rest = left.split(" "), right.split(" ")
-            if len(fields) > 4 and len(rest) > 1:  # whatever else there may be is none of ours
-                rows.append(Mounted(fields[2], _unescaped(fields[4]), rest[0], _unescaped(rest[1])))
-    return rows
 
 
 def mounted_at(mountpoint: str) -> Mounted | None:
@@ -308,11 +285,3 @@ def _command(pid: str) -> str:
             return file.read().strip()
     except OSError:
         return "?"
-
-
-def _unescaped(text: str) -> str:
-    if "\\" not in text:
-        return text
-    raw = os.fsencode(text)
-    decoded = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), raw)
-    return os.fsdecode(decoded)
