@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 
 import click
@@ -12,6 +13,7 @@ from . import PROGRAM
 from .commands import COMMANDS, artifactfs, command
 from .invocation import Invocation
 
+Find = Callable[[Invocation, str], Iterable[str]]
 Answer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 # Bash takes a colon for the end of a word, so `digits:pr` would arrive as three words and be completed as if it stood
@@ -62,20 +64,22 @@ def completion(invocation: Invocation, shell: str) -> None:
     invocation.output.text(script)
 
 
-def answering(find: Callable[[Invocation, str], Iterable[str]]) -> Answer:
-    """The function that a command's parameter is completed by: what `find` gives for the word begun, and nothing where
-    anything fails."""
+def answering(*finders: Find) -> Answer:
+    """The function that a command's parameter is completed by: what the finders give for the word begun; nothing of one
+    where anything fails."""
 
     def answer(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         invocation = context.find_object(Invocation)
+        found: dict[str, None] = {}
         if invocation is None:
             return []
         try:
-            return [word for word in find(invocation, incomplete) if word.startswith(incomplete)]
-        except Error:
-            return []
+            for find in finders:
+                with contextlib.suppress(Error):
+                    found.update(dict.fromkeys(find(invocation, incomplete)))
         finally:
             invocation.close()
+        return [word for word in found if word.startswith(incomplete)]
 
     return answer
 
@@ -99,6 +103,14 @@ def _collections(invocation: Invocation, incomplete: str) -> list[str]:
     return [f"{above}{slash}{collection.name}" for collection in catalog.collections(project.id)]
 
 
+def _namespaces(invocation: Invocation, incomplete: str) -> list[str]:
+    """Entities, or the projects of the one begun."""
+    catalog, (above, slash, _) = invocation.store().catalog, incomplete.partition("/")
+    if not slash:
+        return [entity.name for entity in catalog.entities()]
+    return [f"{above}/{project.name}" for project in catalog.projects(catalog.entity(above).id)]
+
+
 def _runs(invocation: Invocation, _incomplete: str) -> list[str]:
     """Runs of the default project, by id."""
     config = invocation.config
@@ -119,6 +131,8 @@ def _topics(_invocation: Invocation, _incomplete: str) -> list[str]:
 
 versions = answering(_versions)
 collections = answering(_collections)
-runs = answering(_runs)
+versions_and_runs = answering(_versions, _runs)
+places = answering(_namespaces, _versions)
+runs = answering(_runs, _namespaces)
 drafts = answering(_drafts)
 topics = answering(_topics)

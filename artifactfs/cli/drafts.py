@@ -27,7 +27,13 @@ from .output import Column
 @click.argument("name", shell_complete=completion.collections)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH|URI...", type=click.Path())
 @click.option("--type", "type_", metavar="T", help="What it is: dataset, model, ...; needed for a new name only.")
-@click.option("--from", "base", metavar="REF", help="Begin the draft with the files of this version.")
+@click.option(
+    "--from",
+    "base",
+    metavar="REF",
+    shell_complete=completion.versions,
+    help="Begin the draft with the files of this version.",
+)
 @content_options
 def add(
     invocation: Invocation, name: str, paths: tuple[str, ...], type_: str | None, base: str | None, **options: Any

@@ -21,7 +21,7 @@ from .places import find_run
         "artifactfs lineage digits:v0 --dot > lineage.dot",
     ],
 )
-@click.argument("name", metavar="REF|RUN", shell_complete=completion.versions)
+@click.argument("name", metavar="REF|RUN", shell_complete=completion.versions_and_runs)
 @click.option(
     "--depth", default=6, show_default=True, metavar="N", type=click.IntRange(1, 100), help="Runs to follow each way."
 )

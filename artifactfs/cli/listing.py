@@ -36,7 +36,7 @@ _SHORT = 12
         "artifactfs ls -R digits:v0 images",
     ],
 )
-@click.argument("where", required=False, shell_complete=completion.versions)
+@click.argument("where", required=False, shell_complete=completion.places)
 @click.argument("path", required=False)
 @click.option("-l", "--long", is_flag=True, help="Sizes and digests of files too, and what references refer to.")
 @click.option("-R", "--recursive", is_flag=True, help="Files of all directories, not of the first only.")

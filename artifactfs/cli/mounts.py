@@ -37,7 +37,7 @@ class Mountpoint(click.Path):
     examples=["artifactfs mount ~/artifacts", "artifactfs mount demo me/demo", "artifactfs mount digits digits:prod"],
 )
 @click.argument("directory", metavar="DIR", type=Mountpoint())
-@click.argument("where", required=False, shell_complete=completion.versions)
+@click.argument("where", required=False, shell_complete=completion.places)
 @click.option("--foreground", is_flag=True, help="Stay until it is taken down; log to stderr.")
 @click.option("--allow-other", is_flag=True, help="Let other users read it (always so for root).")
 @click.option(

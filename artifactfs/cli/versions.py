@@ -62,7 +62,14 @@ class Order:
     metavar="30d",
     help="How long to keep it: a number and s, m, h, d or w; or none. Recorded; nothing expires yet.",
 )
-@click.option("--use", "used", metavar="REF", multiple=True, help="A version that it was made from, for its lineage.")
+@click.option(
+    "--use",
+    "used",
+    metavar="REF",
+    multiple=True,
+    shell_complete=completion.versions,
+    help="A version that it was made from, for its lineage.",
+)
 @click.option("--incremental", is_flag=True, help="Keep what the latest version holds besides.")
 @click.option("--distributed", "part_of", metavar="ID", help="Add to the version that several commands make together.")
 @click.option("--finish", "finishes", metavar="ID", help="Make the version of all that was added under ID.")

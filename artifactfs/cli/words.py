@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .invocation import Invocation
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])\Z")
-_ENTRY = re.compile(r"(?:[^/:]+/){0,2}[^/:]+:[^/:]+/.+", re.DOTALL)
+_ENTRY = re.compile(r"(?:[^/:]+/){0,2}[^/:]+:[^/:]+/.*", re.DOTALL)
 _TTLS = {"none": None, "inherit": INHERIT_TTL}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
