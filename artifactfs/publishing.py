@@ -4,274 +4,192 @@
     2. the manifest is staged beside the files  5. the commit: one catalog transaction
     3. pins: what is there already, what not    (the journal, which the store writes, comes after)
 
-Until the commit nothing refers to the bytes; a crash before it leaves objects for garbage collection and a staging
-directory for the next sweep. What is pinned cannot be collected meanwhile.
+Sessions are sessions.py, steps 2 to 4 upload.py, 5 is commits.py. Until the commit nothing refers to the bytes; a crash
+before it leaves objects for garbage collection and a staging directory for the next sweep.
+
+An incremental version is laid on the one that is `latest`. Its commit says which that was; when another one is by then,
+it is laid on that, and steps 2 to 4 are done for the new manifest only.
+
+Several processes make one version so: each does steps 1 to 4 for its draft, and 5 keeps manifest and pins as a part,
+which outlives the process. The one that finishes reads the parts, joins them (proposal.py), pins what they pin, and its
+commit drops them. The log id of that commit is made of the distributed id and the number of versions made with it
+before, so of two that finish at once one makes the version, and the other finds it made.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-import os
-import socket
-import uuid
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
 
-import zstandard
-
+from . import sessions
 from . import staging as staging_areas
-from .blobs.packs import PackWriter, SealedPack
-from .blobs.protocol import Blobs, blob_object
+from .blobs.protocol import Blobs
 from .catalog.protocol import Catalog
+from .commits import Commits
+from .digest import blob_digest
 from .draft import Draft
-from .errors import MissingBlobError, NotAllowedError, SourceChangedError, SourceError, UnavailableError
+from .errors import BaseMovedError, ConflictError
+from .manifest import Manifest
 from .names import shown
 from .nogc import nogc
-from .records import Commit, Location, LogSession, Membership, PackRecord, PinAnswer, StoredBlob
-from .sources import open_source
-from .staging import Staging
+from .proposal import Order, Proposal, joined, lacking
+from .records import Membership, Part
+from .sessions import DISTRIBUTED_LEASE, Session
+from .upload import Upload
 
-LEASE = 6 * 3600 * 10**9
-"""Nanoseconds that a log session is believed alive without a sign of life, where its process cannot be seen."""
-
-_MANIFEST_LEVEL = 3
-_PUBLISHERS = 8
-
-
-class Order(NamedTuple):
-    """What is to be logged, and as what. `digest` is the draft's, `log_id` the caller's own word for this log."""
-
-    draft: Draft
-    digest: str
-    entity: str
-    project: str
-    aliases: tuple[str, ...]
-    run_id: str | None
-    log_id: str
+_ATTEMPTS = 100
+"""Each is lost to another process that finished a version meanwhile."""
 
 
 class Publisher:
-    """Makes versions in one store."""
+    """Makes versions in one store. `manifest_at` reads the manifest that is kept as a blob; it is given a name too, for
+    messages."""
 
     def __init__(
-        self, catalog: Catalog, blobs: Blobs, location: str, staging_root: str, clock: Callable[[], int]
+        self,
+        catalog: Catalog,
+        blobs: Blobs,
+        location: str,
+        staging_root: str,
+        clock: Callable[[], int],
+        manifest_at: Callable[[bytes, str], Manifest],
     ) -> None:
         self._catalog = catalog
         self._blobs = blobs
         self._location = location
         self._staging_root = staging_root
         self._clock = clock
-        self._renewed = 0
+        self._manifest_at = manifest_at
+        self._commits = Commits(catalog, manifest_at)
 
     @nogc
     def publish(self, order: Order) -> tuple[Membership, bool]:
         """Make a version; the membership, and whether it is new (see Catalog.commit).
 
-        Raises what catalog and blobs raise, MissingBlobError for a blob that is nowhere, SourceChangedError.
+        Raises what catalog and blobs raise, MissingBlobError for a blob that is nowhere, SourceChangedError; of an
+        incremental draft also PathConflictError and ConflictError (see proposal.laid_on), and BaseMovedError when
+        others were faster every time.
         """
         self._sweep()
-        session = self._begin_session()
+        return self._publish(order)
+
+    def _publish(self, order: Order) -> tuple[Membership, bool]:
+        proposal = Proposal.of(order)
+        with self._upload(order.draft) as upload:
+            make = self._commits.on_latest if order.draft.incremental else self._commits.by_itself
+            return make(order, proposal, upload)
+
+    @nogc
+    def add_part(self, order: Order, distributed_id: str) -> Part:
+        """Publish a draft as a part of a version, for `finish`, which waits DISTRIBUTED_LEASE for that.
+
+        The order's `log_id` means nothing here: a part that is added twice does no harm. Whether the version is
+        incremental is the word of the draft that finishes it. Raises as `publish` and Catalog.add_part.
+        """
+        self._sweep()
+        draft = order.draft
+        with self._upload(draft) as upload:
+            part = Part(
+                id=0,
+                distributed_id=distributed_id,
+                entity=order.entity,
+                project=order.project,
+                type=draft.type,
+                collection=draft.name,
+                digest_algorithm=draft.manifest.algorithm.value,
+                manifest=upload.take(draft.manifest),
+                description=draft.description,
+                metadata=draft.metadata,
+                aliases=order.aliases,
+                tags=tuple(draft.tags),
+                ttl=draft.ttl,
+                run_id=order.run_id,
+                expires_at=self._clock() + DISTRIBUTED_LEASE,
+            )
+            return self._catalog.add_part(part, upload.session.id, upload.stored, upload.packs, upload.pinned)
+
+    @nogc
+    def finish(self, order: Order, distributed_id: str) -> tuple[Membership, bool]:
+        """Make one version of all parts that were added and the order's draft; the membership, and whether it is new.
+
+        Without parts, a draft whose contents are all in the version that was made last with the id is taken for
+        another call to finish that one, which is returned; any other is logged by itself. Raises as `publish`, the
+        conflicts of proposal.joined (then the parts stay), and ConflictError when another process finished the
+        version at the same time without what this draft adds.
+        """
+        self._sweep()
+        taken = False
+        for _ in range(_ATTEMPTS):
+            # In this order: when the turn is still free at the commit, these were the parts.
+            log_id, _ = self._turn(order, distributed_id)
+            parts = self._catalog.parts(distributed_id, order.entity, order.project, order.draft.name)
+            if not parts:
+                # They may have gone since: then the turn is another's.
+                next_log_id, before = self._turn(order, distributed_id)
+                return self._finish_without_parts(order, before, taken or next_log_id != log_id)
+            membership, created, missing = self._join(order._replace(log_id=log_id), parts)
+            if missing is None:
+                return membership, created
+            taken = True
+        raise BaseMovedError(f"others finish {order.target} all the time; upsert first, and finish once")
+
+    def _join(self, order: Order, parts: list[Part]) -> tuple[Membership, bool, str | None]:
+        """Commit parts and draft as one version; a path of theirs that is missing in it, as it is another's work."""
+        proposal = Proposal.of(order)
+        with self._upload(order.draft) as upload:
+            read = ((part, self._manifest_at(part.manifest, f"a part of {order.target}")) for part in parts)
+            proposal = joined(read, proposal, order.target)
+            membership, created = self._commits.on_latest(order, proposal, upload)
+        version = membership.version
+        for run_id in dict.fromkeys(part.run_id for part in parts):
+            if run_id not in (None, order.run_id):
+                self._catalog.record_output(run_id, version.id)
+        return membership, created, None if created else lacking(self._commits.manifest_of(version), proposal.manifest)
+
+    def _finish_without_parts(self, order: Order, before: Membership | None, taken: bool) -> tuple[Membership, bool]:
+        """Answer a call to finish that finds nothing to join; `before` is what was made last with the id,
+        and `taken` whether another process joined the parts while this one did."""
+        if before is not None:
+            missing = lacking(self._commits.manifest_of(before.version), order.draft.manifest)
+            if missing is None:
+                if order.run_id is not None:
+                    self._catalog.record_output(order.run_id, before.version.id)
+                return self._catalog.set_aliases(before.collection.id, before.number, order.aliases, ()), False
+            if taken:
+                raise ConflictError(
+                    f"{before.qualified_name} was finished by another process meanwhile, without {shown(missing)} of "
+                    "this artifact; log it as another version, and next time upsert it first"
+                )
+        return self._publish(order)
+
+    def _turn(self, order: Order, distributed_id: str) -> tuple[str, Membership | None]:
+        """The log id of the next version to be made with a distributed id, and the version that was made before it."""
+        key = blob_digest(f"{order.target}\0{distributed_id}".encode()).hex()
+
+        def made(number: int) -> Membership | None:
+            return self._catalog.committed(f"distributed-{key}-{number}")
+
+        bound = 1
+        while made(bound - 1) is not None:
+            bound *= 2
+        number = bisect.bisect_left(range(bound), True, key=lambda number: made(number) is None)
+        before = made(number - 1) if number else None
+        return f"distributed-{key}-{number}", before
+
+    @contextlib.contextmanager
+    def _upload(self, draft: Draft) -> Iterator[Upload]:
+        """A session for one commit; an error ends it too."""
+        session = Session(self._catalog, self._clock)
         try:
-            return self._catalog.commit(self._published(order, session))
+            yield Upload(self._catalog, self._blobs, self._location, draft, session)
         except Exception:
             # Not after Ctrl-C, which may have come in the middle of a transaction: then the session goes as a dead
             # process's does, by the next sweep.
-            self._end_session(session)
-            raise
-
-    def _begin_session(self) -> LogSession:
-        session = LogSession(uuid.uuid4().hex, host_id(), boot_id(), os.getpid(), self._clock() + LEASE)
-        self._catalog.begin_session(session)
-        self._renewed = self._clock()
-        return session
-
-    def _end_session(self, session: LogSession) -> None:
-        try:
-            self._catalog.end_session(session.id)
-        except (UnavailableError, OSError):
-            pass  # its lease ends by itself, and the error on its way up matters more
-
-    def _published(self, order: Order, session: LogSession) -> Commit:
-        """Pin and publish all that the draft needs; the commit that makes it a version."""
-        draft = order.draft
-        packed = zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(draft.manifest.to_bytes())
-        area = draft.staging()
-        manifest = area.take_bytes(packed)
-        needed = draft.manifest.blobs()
-        needed[manifest.blob] = len(packed)
-        area.seal()
-        pins = self._catalog.pin(session.id, needed)
-        self._stage_missing(draft, area, pins, session)
-        stored, packs = self._move(area, pins)
-        self._blobs.sync()
-        self._keep_alive(session)
-        return Commit(
-            log_id=order.log_id,
-            session_id=session.id,
-            entity=order.entity,
-            project=order.project,
-            type=draft.type,
-            collection=draft.name,
-            digest=order.digest,
-            digest_algorithm=draft.manifest.algorithm.value,
-            manifest=manifest.blob,
-            size=draft.manifest.size,
-            file_count=len(draft.manifest),
-            description=draft.description,
-            metadata=draft.metadata,
-            aliases=order.aliases,
-            run_id=order.run_id,
-            stored=tuple(stored),
-            packs=tuple(packs),
-            pinned=len(needed),
-            ttl=draft.ttl,
-            tags=tuple(draft.tags),
-        )
-
-    def _stage_missing(self, draft: Draft, area: Staging, pins: PinAnswer, session: LogSession) -> None:
-        """Stage what is needed and lies neither in the store nor in staging: files that were added but not copied."""
-        missing = [blob for blob in pins.upload if blob not in area]
-        for blob in missing:
-            if blob in area:
-                continue  # it came with a file that was staged for another
-            paths = draft.originals.get(blob)
-            if not paths:
-                raise MissingBlobError(f"the draft needs the blob {blob.hex()}, which is not in {self._location}")
-            self._stage_original(blob, paths, draft, area)
-            self._keep_alive(session)
-        if missing:
-            area.seal()
-
-    def _stage_original(self, blob: bytes, paths: list[str], draft: Draft, area: Staging) -> None:
-        """Stage a blob from the first of the files that held it which still does."""
-        refusal: SourceError | NotAllowedError | None = None
-        for path in paths:
-            try:
-                source, status = open_source(path, follow=True)
-                try:
-                    area.take_file(source, status, path, draft.manifest.algorithm)
-                finally:
-                    os.close(source)
-            except (SourceError, NotAllowedError) as error:
-                refusal = error
-            if blob in area:
-                return
-        raise refusal or SourceChangedError(f"{shown(paths[0])} changed since it was added; add it again")
-
-    def _keep_alive(self, session: LogSession) -> None:
-        """Renew the lease of a log that takes long, for those who cannot see this process."""
-        if self._clock() > self._renewed + LEASE // 4:
-            self._renewed = self._clock()
-            self._catalog.renew_session(session.id, self._renewed + LEASE)
-
-    def _move(self, area: Staging, pins: PinAnswer) -> tuple[list[StoredBlob], list[PackRecord]]:
-        """Make objects of the staged packs and files that are to be uploaded."""
-        stored: list[StoredBlob] = []
-        packs: list[PackRecord] = []
-        moves: list[tuple[str, str]] = []
-        for pack in area.packs:
-            wanted = pins.upload.keys() & pack.blobs.keys()
-            if not wanted:
-                continue
-            # Bytes that the draft gave up must not go in, and few new ones not among many old.
-            given_up = pack.blobs.keys() - pins.upload.keys() - pins.reused
-            chosen = _repacked(pack, wanted) if given_up or _mostly_unwanted(pack, wanted) else pack
-            name = _pack_name(chosen.name, max(pins.upload[blob] for blob in wanted))
-            moves.append((name, chosen.path))
-            packs.append(PackRecord(name, chosen.size, len(chosen.blobs)))
-            for blob in wanted:
-                offset, length = chosen.blobs[blob]
-                stored.append(StoredBlob(blob, length, pins.upload[blob], Location(name, offset, length)))
-        for blob, file in area.files.items():
-            if blob in pins.upload:
-                generation = pins.upload[blob]
-                name = blob_object(blob, generation)
-                moves.append((name, file.path))
-                stored.append(StoredBlob(blob, file.size, generation, Location(name, 0, file.size)))
-        if len(moves) > 2:
-            with ThreadPoolExecutor(_PUBLISHERS, "artifactfs-publish") as pool:
-                list(pool.map(self._publish, moves))
-        else:
-            for move in moves:
-                self._publish(move)
-        return stored, packs
-
-    def _publish(self, move: tuple[str, str]) -> None:
-        """Make an object of a staged file. Publishing consumes what it is given, so it is given another link to it: a
-        log that fails can be tried again with the same draft."""
-        name, path = move
-        given = f"{path}.{uuid.uuid4().hex}.new"
-        try:
-            os.link(path, given)
-        except OSError:  # a file system without hard links
-            given = path
-        try:
-            self._blobs.publish(name, given)
-        except BaseException:
-            if given != path:
-                with contextlib.suppress(OSError):
-                    os.unlink(given)
+            session.end()
             raise
 
     def _sweep(self) -> None:
-        """Take away what dead loggers left: their staging directories and their sessions."""
+        """Take away what dead loggers left: their staging directories, their sessions, and parts that nobody joined."""
         staging_areas.sweep(self._staging_root)
-        host, boot, now = host_id(), boot_id(), self._clock()
-        for session in self._catalog.sessions():
-            if session.host == host:
-                gone = session.boot_id != boot or not _is_alive(session.pid)
-            else:
-                gone = session.lease_until < now
-            if gone:
-                self._catalog.end_session(session.id)
-
-
-def host_id() -> str:
-    """What tells whether a process id means the same to two processes: the host, and the pid namespace on it."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return f"{socket.gethostname()} {namespace}".strip()
-
-
-def boot_id() -> str:
-    """What tells one start of this machine from another; empty where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _pack_name(name: str, generation: int) -> str:
-    """A pack of blobs that came back after deletion gets another name too, which a late delete cannot hit."""
-    return name if generation == 0 else f"{name.removesuffix('.pack')}.{generation}.pack"
-
-
-def _mostly_unwanted(pack: SealedPack, wanted: Iterable[bytes]) -> bool:
-    wanted_bytes: int = sum(pack.blobs[blob][1] for blob in wanted)
-    return 2 * wanted_bytes < sum(length for _, length in pack.blobs.values())
-
-
-def _repacked(pack: SealedPack, wanted: Iterable[bytes]) -> SealedPack:
-    """A pack with only the wanted blobs of another, beside it."""
-    writer = PackWriter(f"{pack.path}.{uuid.uuid4().hex}.new")
-    descriptor = os.open(pack.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for offset, length, blob in sorted((*pack.blobs[blob], blob) for blob in wanted):
-            writer.append(blob, os.pread(descriptor, length, offset))
-    finally:
-        os.close(descriptor)
-    return writer.finish()
+        sessions.sweep(self._catalog, self._clock())

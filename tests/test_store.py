@@ -24,8 +24,8 @@ from artifactfs.errors import (
     UnavailableError,
 )
 from artifactfs.manifest import Entry
-from artifactfs.publishing import boot_id, host_id
 from artifactfs.records import LogSession, Membership
+from artifactfs.sessions import boot_id, host_id
 from artifactfs.store import Store
 
 ME = {"entity": "me", "project": "demo"}
@@ -86,7 +86,7 @@ def test_a_weak_digest_is_no_identity(store: Store, monkeypatch: pytest.MonkeyPa
     log(store, {"f": b"1"}, digest_algorithm="MD5")
     other = filled(store, {"f": b"2"}, digest_algorithm="MD5")
     shown = store.manifest_of(store.resolve("data", **ME).version).entries["f"].digest
-    other.manifest.add(Entry("f", shown, 1, blob=other.manifest.entries["f"].blob))
+    other.manifest.add(Entry("f", shown, size=1, blob=other.manifest.entries["f"].blob))
     assert other.digest == store.resolve("data", **ME).version.digest  # as a collision would be
     assert store.log(other.draft, **ME)[0].number == 1
     with monkeypatch.context() as patch:  # the catalog decides by itself, should another log come in between
@@ -155,7 +155,7 @@ def test_bad_aliases_change_nothing(store: Store, alias: str) -> None:
 
 def test_a_draft_of_blobs_that_are_not_there_is_refused(store: Store) -> None:
     artifact = filled(store, {"f": b"1"})
-    artifact.manifest.add(Entry("ghost", "0" * 64, 3, blob=bytes(32)))
+    artifact.manifest.add(Entry("ghost", "0" * 64, size=3, blob=bytes(32)))
     with pytest.raises(MissingBlobError):
         store.log(artifact.draft, **ME)
     with pytest.raises(NotFoundError):

@@ -1,0 +1,176 @@
+"""Upload: the bytes of one session on their way into a store, up to the moment when a commit can name them.
+
+What is needed is pinned first, which tells what the store has already. The rest is staged where it was not copied yet,
+and packs and files become objects, durable. Nothing refers to them before the commit; what is pinned cannot be
+collected meanwhile. The draft's staging stays as it is, so that a log that fails can be tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import zstandard
+
+from .blobs.packs import PackWriter, SealedPack
+from .blobs.protocol import Blobs, blob_object
+from .catalog.protocol import Catalog
+from .draft import Draft
+from .errors import MissingBlobError, NotAllowedError, SourceChangedError, SourceError
+from .manifest import Manifest
+from .names import shown
+from .records import Location, PackRecord, PinAnswer, StoredBlob
+from .sessions import Session
+from .sources import open_source
+from .staging import Staging
+
+_MANIFEST_LEVEL = 3
+_PUBLISHERS = 8
+
+
+class Upload:
+    """What a session pinned and published: all that `Catalog.commit` and `Catalog.add_part` ask about bytes.
+
+    `location` names the store in messages.
+    """
+
+    def __init__(self, catalog: Catalog, blobs: Blobs, location: str, draft: Draft, session: Session) -> None:
+        self.session = session
+        self.stored: list[StoredBlob] = []
+        self.packs: list[PackRecord] = []
+        self._catalog = catalog
+        self._blobs = blobs
+        self._location = location
+        self._draft = draft
+        self._pinned: Mapping[bytes, int] = {}
+
+    @property
+    def pinned(self) -> int:
+        """How many different digests the session pinned."""
+        return len(self._pinned)
+
+    def take(self, manifest: Manifest) -> bytes:
+        """Pin and publish all that a manifest needs, and itself; the name of the blob that it became.
+
+        What was taken for an earlier manifest is not taken again. Raises what catalog and blobs raise,
+        MissingBlobError for a blob that is nowhere, SourceChangedError.
+        """
+        packed = zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(manifest.to_bytes())
+        area = self._draft.staging()
+        blob = area.take_bytes(packed).blob
+        needed = manifest.blobs()
+        needed[blob] = len(packed)
+        area.seal()
+        self._take(area, needed)
+        return blob
+
+    def _take(self, area: Staging, needed: Mapping[bytes, int]) -> None:
+        if self._pinned:
+            needed = {blob: size for blob, size in needed.items() if blob not in self._pinned}
+        pins = self._catalog.pin(self.session.id, needed)
+        self._pinned = {**self._pinned, **needed} if self._pinned else needed
+        self._stage_missing(area, pins)
+        self._move(area, pins)
+        self._blobs.sync()
+        self.session.keep_alive()
+
+    def _stage_missing(self, area: Staging, pins: PinAnswer) -> None:
+        """Stage what is needed and lies neither in the store nor in staging: files that were added but not copied."""
+        missing = [blob for blob in pins.upload if blob not in area]
+        for blob in missing:
+            if blob in area:
+                continue  # it came with a file that was staged for another
+            paths = self._draft.originals.get(blob)
+            if not paths:
+                raise MissingBlobError(f"the draft needs the blob {blob.hex()}, which is not in {self._location}")
+            self._stage_original(area, blob, paths)
+            self.session.keep_alive()
+        if missing:
+            area.seal()
+
+    def _stage_original(self, area: Staging, blob: bytes, paths: list[str]) -> None:
+        """Stage a blob from the first of the files that held it which still does."""
+        refusal: SourceError | NotAllowedError | None = None
+        for path in paths:
+            try:
+                source, status = open_source(path, follow=True)
+                try:
+                    area.take_file(source, status, path, self._draft.manifest.algorithm)
+                finally:
+                    os.close(source)
+            except (SourceError, NotAllowedError) as error:
+                refusal = error
+            if blob in area:
+                return
+        raise refusal or SourceChangedError(f"{shown(paths[0])} changed since it was added; add it again")
+
+    def _move(self, area: Staging, pins: PinAnswer) -> None:
+        """Make objects of the staged packs and files that are to be uploaded."""
+        moves: list[tuple[str, str]] = []
+        for pack in area.packs:
+            wanted = pins.upload.keys() & pack.blobs.keys()
+            if not wanted:
+                continue
+            # Bytes that the draft gave up must not go in, and few new ones not among many old.
+            given_up = pack.blobs.keys() - self._pinned.keys()
+            chosen = _repacked(pack, wanted) if given_up or _mostly_unwanted(pack, wanted) else pack
+            name = _pack_name(chosen.name, max(pins.upload[blob] for blob in wanted))
+            moves.append((name, chosen.path))
+            self.packs.append(PackRecord(name, chosen.size, len(chosen.blobs)))
+            for blob in wanted:
+                offset, length = chosen.blobs[blob]
+                self.stored.append(StoredBlob(blob, length, pins.upload[blob], Location(name, offset, length)))
+        for blob, file in area.files.items():
+            if blob in pins.upload:
+                generation = pins.upload[blob]
+                name = blob_object(blob, generation)
+                moves.append((name, file.path))
+                self.stored.append(StoredBlob(blob, file.size, generation, Location(name, 0, file.size)))
+        if len(moves) > 2:
+            with ThreadPoolExecutor(_PUBLISHERS, "artifactfs-publish") as pool:
+                list(pool.map(self._publish, moves))
+        else:
+            for move in moves:
+                self._publish(move)
+
+    def _publish(self, move: tuple[str, str]) -> None:
+        """Make an object of a staged file. Publishing consumes what it is given, so it is given another link to it: a
+        log that fails can be tried again with the same draft."""
+        name, path = move
+        given = f"{path}.{uuid.uuid4().hex}.new"
+        try:
+            os.link(path, given)
+        except OSError:  # a file system without hard links
+            given = path
+        try:
+            self._blobs.publish(name, given)
+        except BaseException:
+            if given != path:
+                with contextlib.suppress(OSError):
+                    os.unlink(given)
+            raise
+
+
+def _pack_name(name: str, generation: int) -> str:
+    """A pack of blobs that came back after deletion gets another name too, which a late delete cannot hit."""
+    return name if generation == 0 else f"{name.removesuffix('.pack')}.{generation}.pack"
+
+
+def _mostly_unwanted(pack: SealedPack, wanted: Iterable[bytes]) -> bool:
+    wanted_bytes: int = sum(pack.blobs[blob][1] for blob in wanted)
+    return 2 * wanted_bytes < sum(length for _, length in pack.blobs.values())
+
+
+def _repacked(pack: SealedPack, wanted: Collection[bytes]) -> SealedPack:
+    """A pack with only the wanted blobs of another, beside it."""
+    writer = PackWriter(f"{pack.path}.{uuid.uuid4().hex}.new")
+    descriptor = os.open(pack.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for offset, length, blob in sorted((*pack.blobs[blob], blob) for blob in wanted):
+            writer.append(blob, os.pread(descriptor, length, offset))
+    finally:
+        os.close(descriptor)
+    return writer.finish()
