@@ -13,12 +13,14 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from artifactfs import Artifact, connect
 from artifactfs.catalog import queries
 from artifactfs.connect import create_store
+from artifactfs.draft import Draft
 from artifactfs.errors import Error
 from artifactfs.store import Store
 
@@ -73,13 +75,60 @@ def do_log(say: Say, job: dict[str, Any]) -> None:
     store.close()
 
 
+@contextmanager
+def drafted(store: Store, job: dict[str, Any], *seeds: str) -> Iterator[Draft]:
+    """A draft of the files of those seeds, each seed's in a directory of its own."""
+    artifact = Artifact(
+        job.get("name", "digits"),
+        "dataset",
+        metadata=dict.fromkeys(seeds, True),
+        incremental=job.get("incremental", False),
+        staging_root=lambda: store.staging_root,
+    )
+    try:
+        for seed in seeds:
+            artifact.add_dir(sources_of(job, seed), name=job.get("folder", seed))
+        yield artifact.draft
+    finally:
+        artifact.draft.close()
+
+
+def do_publish(say: Say, job: dict[str, Any]) -> None:
+    """Log a version for each seed, laid on the latest where the job says so."""
+    store = connect(job["store"])
+    for seed in job["seeds"]:
+        with drafted(store, job, seed) as draft:
+            membership, created = store.log(draft, entity="me", project="demo")
+        say({"number": membership.number, "created": created})
+    store.close()
+
+
+def do_part(say: Say, job: dict[str, Any]) -> None:
+    """Add a part for each seed to the version of a distributed id."""
+    store = connect(job["store"])
+    for seed in job["seeds"]:
+        with drafted(store, job, seed) as draft:
+            part = store.add_part(draft, job["distributed_id"], entity="me", project="demo")
+        say({"part": part.id, "seed": seed})
+    store.close()
+
+
+def do_finish(say: Say, job: dict[str, Any]) -> None:
+    """Finish the version of a distributed id with the files of all seeds."""
+    store = connect(job["store"])
+    with drafted(store, job, *job["seeds"]) as draft:
+        membership, created = store.finish_parts(draft, job["distributed_id"], entity="me", project="demo")
+    say({"number": membership.number, "created": created})
+    store.close()
+
+
 def do_create(say: Say, job: dict[str, Any]) -> None:
     """Make a store and log into it."""
     say({"made": create_store(job["store"])})
     do_log(say, job)
 
 
-JOBS = {"log": do_log, "create": do_create}
+JOBS = {"log": do_log, "create": do_create, "publish": do_publish, "part": do_part, "finish": do_finish}
 
 
 def run(job: dict[str, Any], pipe: int) -> int:
