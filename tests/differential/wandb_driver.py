@@ -1,35 +1,31 @@
-"""Runs inside a virtual environment with wandb: fills an artifact per line of stdin, prints what wandb makes of it.
+"""Runs inside a virtual environment with wandb and answers, line by line, what wandb makes of statements.
 
-A line is a JSON object: `algorithm` and `steps`, each `[method, argument, name]`. The answer is one line: `digest`
-and `manifest`, or `error` with the name of an exception.
+A line of stdin is a JSON object: `algorithm`, `folder` and `statements` (see operations.py), or `signatures`, a name
+within wandb as `Artifact` or `apis.public.Api`. The answer is one line.
 """
 
 import contextlib
+import functools
 import io
 import json
 import sys
 
-
-def fill(artifact, steps):
-    for method, argument, name in steps:
-        if method == "new_file":
-            with artifact.new_file(name, encoding="utf-8") as file:
-                file.write(argument)
-        elif method == "remove":
-            artifact.remove(name)
-        else:
-            getattr(artifact, method)(argument, name=name)
+import operations
 
 
 def answer(wandb, request):
+    if "signatures" in request:
+        owner = functools.reduce(getattr, filter(None, request["signatures"].split(".")), wandb)
+        return operations.signatures(owner)
+    from wandb.sdk.artifacts.artifact_manifest import ArtifactManifest
+    from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+
     # wandb 0.31 takes the algorithm as an argument of Artifact; 0.17 knows MD5 alone.
     chosen = {} if request["algorithm"] == "MD5" else {"digest_algorithm": request["algorithm"]}
-    artifact = wandb.Artifact("differential", type="dataset", **chosen)
-    try:
-        fill(artifact, request["steps"])
-    except Exception as error:
-        return {"error": type(error).__name__, "message": str(error)}
-    return {"digest": artifact.digest, "manifest": artifact.manifest.to_manifest_json(), "size": artifact.size}
+    library = operations.Library(
+        wandb.Artifact, ArtifactManifestEntry, ArtifactManifest, wandb.ArtifactTTL.INHERIT, chosen
+    )
+    return operations.perform(library, request["folder"], request["statements"])
 
 
 def main():
