@@ -95,10 +95,18 @@ class Commits:
             pinned=upload.pinned,
             ttl=proposal.ttl,
             tags=proposal.tags,
-            references=references(manifest, self._catalog.store_id()),
+            references=tuple(filter(self._is_known, references(manifest, self._catalog.store_id()))),
             base=base,
             parts=proposal.parts,
         )
+
+    def _is_known(self, version_id: int) -> bool:
+        """Whether there ever was a version of that id. Where not, a reference dangles, and is kept as it is."""
+        try:
+            self._catalog.version(version_id)
+        except NotFoundError:
+            return False
+        return True
 
     def _latest(self, order: Order) -> Version | None:
         try:

@@ -29,7 +29,7 @@ from .catalog.protocol import Catalog
 from .commits import Commits
 from .digest import blob_digest
 from .draft import Draft
-from .errors import BaseMovedError, ConflictError
+from .errors import BaseMovedError, ConflictError, NotFoundError
 from .manifest import Manifest
 from .names import shown
 from .nogc import nogc
@@ -164,18 +164,32 @@ class Publisher:
         return self._publish(order)
 
     def _turn(self, order: Order, distributed_id: str) -> tuple[str, Membership | None]:
-        """The log id of the next version to be made with a distributed id, and the version that was made before it."""
+        """The log id of the next version to be made with a distributed id, and the version that was made before it,
+        unless that was deleted or goes by another name now."""
         key = blob_digest(f"{order.target}\0{distributed_id}".encode()).hex()
 
-        def made(number: int) -> Membership | None:
-            return self._catalog.committed(f"distributed-{key}-{number}")
+        def log_id(number: int) -> str:
+            return f"distributed-{key}-{number}"
+
+        def is_free(number: int) -> bool:
+            return not self._committed(log_id(number))[0]
 
         bound = 1
-        while made(bound - 1) is not None:
+        while not is_free(bound - 1):
             bound *= 2
-        number = bisect.bisect_left(range(bound), True, key=lambda number: made(number) is None)
-        before = made(number - 1) if number else None
-        return f"distributed-{key}-{number}", before
+        number = bisect.bisect_left(range(bound), True, key=is_free)
+        before = self._committed(log_id(number - 1))[1] if number else None
+        if before is not None and before.collection.path != order.target:
+            before = None
+        return log_id(number), before
+
+    def _committed(self, log_id: str) -> tuple[bool, Membership | None]:
+        """Whether a version was made under a log id, and that version unless it was deleted."""
+        try:
+            membership = self._catalog.committed(log_id)
+        except NotFoundError:
+            return True, None
+        return membership is not None, membership
 
     @contextlib.contextmanager
     def _upload(self, draft: Draft) -> Iterator[Upload]:

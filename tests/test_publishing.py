@@ -29,6 +29,7 @@ from artifactfs.errors import (
     TypeConflictError,
     UnavailableError,
 )
+from artifactfs.manifest import Entry
 from artifactfs.proposal import Order
 from artifactfs.publishing import Publisher
 from artifactfs.records import LogSession, Membership, Part, Run
@@ -588,8 +589,14 @@ def test_versions_that_entries_refer_to_are_noted(store: Store, publisher: Publi
     assert [version.id for version in store.catalog.referring(target.version.id)] == [plain.id, joined.id, more.id]
 
 
-def refer(draft: Draft, uri: str, blob: bytes | None) -> None:
-    from artifactfs.manifest import Entry
+def test_a_reference_to_a_version_that_never_was_is_kept_as_it_is(store: Store, publisher: Publisher) -> None:
+    dangling = order(store, {"own": b"2"})
+    blob = dangling.draft.manifest.entries["own"].blob
+    refer(dangling.draft, f"wandb-artifact://{f'Artifact:{store.id}:77'.encode().hex()}/f", blob)
+    made, created = publisher.publish(dangling)
+    assert created and store.manifest_of(made.version).entries["ref"].ref is not None
 
+
+def refer(draft: Draft, uri: str, blob: bytes | None) -> None:
     assert blob is not None
     draft.manifest.add(Entry("ref", blob.hex(), ref=uri, size=1, blob=blob))
