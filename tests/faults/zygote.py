@@ -137,7 +137,8 @@ def run(job: dict[str, Any], pipe: int) -> int:
     def say(value: dict[str, Any]) -> None:
         os.writev(pipe, [json.dumps(value).encode() + b"\n"])  # no system call that is made to fail
 
-    write_sources(job)
+    if "hold" not in job:
+        write_sources(job)
     if job.get("stop"):
         os.kill(os.getpid(), signal.SIGSTOP)
     if "hold" in job:  # a descriptor to wait at, so that many begin at once
@@ -183,6 +184,8 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "race" in request:
+            for job in request["race"]:  # before any of them reads: some have the same files
+                write_sources(job)
             held, release = os.pipe()
             children = [forked({**job, "hold": held}) for job in request["race"]]
             os.write(release, b"." * len(children))
