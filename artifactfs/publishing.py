@@ -114,7 +114,8 @@ class Publisher:
         """Make one version of all parts that were added and the order's draft; the membership, and whether it is new.
 
         Without parts, a draft whose contents are all in the version that was made last with the id is taken for
-        another call to finish that one, which is returned; any other is logged by itself. Raises as `publish`, the
+        another call to finish that one, which is returned; any other is logged by itself. (Parts that hold what
+        `latest` does make no version, and then there is nothing to know another call by.) Raises as `publish`, the
         conflicts of proposal.joined (then the parts stay), and ConflictError when another process finished the
         version at the same time without what this draft adds.
         """

@@ -32,7 +32,7 @@ from artifactfs.errors import (
 from artifactfs.manifest import Entry
 from artifactfs.proposal import Order
 from artifactfs.publishing import Publisher
-from artifactfs.records import LogSession, Membership, Part, Run
+from artifactfs.records import CollectionEdit, LogSession, Membership, Part, Run
 from artifactfs.sessions import DISTRIBUTED_LEASE, boot_id, host_id
 from artifactfs.store import Store
 
@@ -263,8 +263,9 @@ def test_an_incremental_version_that_changes_nothing_is_none(
     assert [use.run.id for use in store.catalog.outputs(version_id=made.version.id)] == ["run1", "run0"]
 
 
-def test_an_incremental_version_of_another_type_is_refused(store: Store, publisher: Publisher) -> None:
-    version = publisher.publish(order(store, {"a": b"1"}))[0].version
+@pytest.mark.parametrize("algorithm", ["BLAKE3", "MD5"])
+def test_an_incremental_version_of_another_type_is_refused(store: Store, publisher: Publisher, algorithm: str) -> None:
+    version = publisher.publish(order(store, {"a": b"1"}, digest_algorithm=algorithm))[0].version
     with pytest.raises(TypeConflictError, match="dataset"):
         publisher.publish(order(store, {"b": b"2"}, incremental=True, type="model"))
     store.link(version, "me", "demo", "shelf")
@@ -444,24 +445,31 @@ def test_who_finishes_alone_logs_version_after_version(store: Store, publisher: 
     assert not created and again.number == 2
 
 
+@pytest.mark.parametrize("call", ["parts", "commit"])
 def test_of_two_who_finish_at_once_one_makes_the_version(
-    store: Store, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    store: Store, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
+    publisher.add_part(order(store, {"x": b"1"}), "d")
+    publisher.finish(order(store, {}), "d")
     publisher.add_part(order(store, {"a": b"1"}), "d")
     publisher.add_part(order(store, {"b": b"2"}), "d")
     with monkeypatch.context() as patch:
-        once = Once(patch, store.catalog, "commit", lambda: publisher.finish(order(store, {"b": b"2"}, "theirs"), "d"))
+        once = Once(patch, store.catalog, call, lambda: publisher.finish(order(store, {"b": b"2"}, "theirs"), "d"))
         made, created = publisher.finish(order(store, {"a": b"1"}, "mine"), "d")
-    assert once.calls == 2 and not created and len(versions(store)) == 1
+    assert once.calls == 2 and not created and len(versions(store)) == 2
     assert made.aliases == ("latest", "mine", "theirs")
     assert contents(store, made) == {"a": b"1", "b": b"2"} and store.catalog.sessions() == []
 
 
-def test_who_is_too_late_to_add_is_told(store: Store, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["parts", "commit"])
+def test_who_is_too_late_to_add_is_told(
+    store: Store, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Whether the other one finishes while this one looks for parts, or when it has joined them."""
     publisher.add_part(order(store, {"a": b"1"}), "d")
     late = order(store, {"late": b"l"})
     with monkeypatch.context() as patch:
-        Once(patch, store.catalog, "commit", lambda: publisher.finish(order(store, {}), "d"))
+        Once(patch, store.catalog, call, lambda: publisher.finish(order(store, {}), "d"))
         with pytest.raises(ConflictError, match=r"me/demo/data:v0.*'late'"):
             publisher.finish(late, "d")
     assert [contents(store, found) for found in versions(store)] == [{"a": b"1"}]
@@ -528,6 +536,15 @@ def test_a_version_that_was_deleted_is_not_finished_again(store: Store, publishe
     publisher.add_part(order(store, {"a": b"1"}), "d")
     made, created = publisher.finish(order(store, {"c": b"3"}), "d")
     assert created and made.number == 2 and contents(store, made) == {"a": b"1", "c": b"3"}
+
+
+def test_a_version_of_a_collection_that_was_renamed_is_not_finished_again(store: Store, publisher: Publisher) -> None:
+    publisher.add_part(order(store, {"a": b"1"}), "d")
+    first, _ = publisher.finish(order(store, {"b": b"2"}), "d")
+    store.catalog.edit_collection(first.collection.id, CollectionEdit(name="old"))
+    made, created = publisher.finish(order(store, {"b": b"2"}), "d")
+    assert created and made.name == "data:v0" and contents(store, made) == {"b": b"2"}
+    assert len(versions(store, "old")) == 1
 
 
 # -- the end of parts
