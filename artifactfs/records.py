@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal, NamedTuple
 
 CollectionKind = Literal["sequence", "portfolio"]
@@ -36,6 +37,9 @@ class Collection:
     kind: CollectionKind
     description: str | None
     created_at: int
+    tags: tuple[str, ...] = ()
+    ttl: int | None = INHERIT_TTL
+    """What its versions inherit: nanoseconds, None for no ttl, INHERIT_TTL for the project's."""
 
     @property
     def path(self) -> str:
@@ -65,6 +69,9 @@ class Version:
     ttl: int | None
     run_id: str | None
     tags: tuple[str, ...] = ()
+    updated_at: int | None = None
+    """When an edit last changed it; None for never."""
+    deleted_at: int | None = None
 
     @property
     def name(self) -> str:
@@ -134,6 +141,10 @@ class Run:
     created_at: int
     finished_at: int | None
     config: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    notes: str | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -224,6 +235,88 @@ class Commit:
     """How many different digests the session pinned: the commit checks that every one of them is live."""
     ttl: int | None = INHERIT_TTL
     tags: tuple[str, ...] = ()
+    references: tuple[int, ...] = ()
+    """Ids of the versions whose entries its entries refer to."""
+    base: Base | None = None
+    """What an incremental version was built on; None for one that stands by itself."""
+    parts: tuple[int, ...] = ()
+    """Ids of the parts that were merged into it: they and their pins go with the commit."""
+
+
+class Base(NamedTuple):
+    """The version id that was `latest` when the contents were put together; None for an empty collection."""
+
+    version_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one of several processes adds to a version that all of them make (see Catalog.add_part).
+
+    `id` is 0 until the catalog has given it one. Parts of one version share `distributed_id` and the collection's path.
+    """
+
+    id: int
+    distributed_id: str
+    entity: str
+    project: str
+    type: str
+    collection: str
+    digest_algorithm: str
+    manifest: bytes
+    description: str | None
+    metadata: Mapping[str, Any]
+    aliases: tuple[str, ...]
+    tags: tuple[str, ...]
+    ttl: int | None
+    run_id: str | None
+    expires_at: int
+
+
+class Keep(Enum):
+    """The one value that says, in an edit, that a field stays as it is."""
+
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Changes to one version, and to its aliases in one collection, as a difference: what is not named stays."""
+
+    add_aliases: tuple[str, ...] = ()
+    remove_aliases: tuple[str, ...] = ()
+    add_tags: tuple[str, ...] = ()
+    remove_tags: tuple[str, ...] = ()
+    description: str | Keep | None = Keep.KEEP
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the metadata that get a value, at the top level."""
+    drop_metadata: tuple[str, ...] = ()
+    """Keys of the metadata that go."""
+    ttl: int | Keep | None = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionEdit:
+    """Changes to a collection as a difference: what is not named stays."""
+
+    name: str | Keep = Keep.KEEP
+    type: str | Keep = Keep.KEEP
+    description: str | Keep | None = Keep.KEEP
+    add_tags: tuple[str, ...] = ()
+    remove_tags: tuple[str, ...] = ()
+    ttl: int | Keep | None = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class RunEdit:
+    """Changes to a run as a difference: keys of config and summary that get a value; what is not named stays."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    name: str | Keep = Keep.KEEP
+    notes: str | Keep | None = Keep.KEEP
+    group: str | Keep | None = Keep.KEEP
+    tags: tuple[str, ...] | Keep = Keep.KEEP
 
 
 @dataclass(frozen=True, slots=True)

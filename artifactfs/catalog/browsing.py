@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, null, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, null, select
 
 from ..errors import NotFoundError
 from ..names import version_number
-from ..records import Alias, Collection, Member, Membership, Namespace, Version
+from ..records import INHERIT_TTL, Alias, Collection, Member, Membership, Namespace, Version
 from . import rows, suggestions
 from .database import Database
-from .schema import aliases, collections, entities, links, projects, types, versions
+from .schema import (
+    aliases,
+    collections,
+    entities,
+    links,
+    projects,
+    types,
+    version_references,
+    version_tags,
+    versions,
+)
 
 _ENTITIES = select(entities.c.id, entities.c.name)
 _PROJECTS = select(projects.c.id, projects.c.name).where(projects.c.entity_id == bindparam("entity_id"))
@@ -56,6 +66,21 @@ _ALIASES = select(aliases.c.id, aliases.c.name, aliases.c.number).where(aliases.
 _ALIAS = select(aliases.c.number).where(aliases.c.collection_id == bindparam("id"), aliases.c.name == bindparam("name"))
 _ALIASES_OF_NUMBER = select(aliases.c.name).where(
     aliases.c.collection_id == bindparam("id"), aliases.c.number == bindparam("number")
+)
+
+
+_TTLS = (
+    select(collections.c.ttl, projects.c.ttl.label("project_ttl"))
+    .select_from(collections.join(projects, projects.c.id == collections.c.project_id))
+    .where(collections.c.id == bindparam("id"))
+)
+_REFERRING = (
+    _LIVE_VERSIONS.join(version_references, version_references.c.version_id == versions.c.id)
+    .where(version_references.c.on_version_id == bindparam("id"))
+    .order_by(versions.c.id)
+)
+_NAMES = select(aliases.c.number, aliases.c.name).where(
+    aliases.c.collection_id == bindparam("id"), aliases.c.number.in_(bindparam("numbers", expanding=True))
 )
 
 
@@ -137,6 +162,45 @@ class Browsing:
             for row in found
         ]
 
+    def page(
+        self, collection_id: int, *, below: int | None = None, limit: int = 50, tags: Sequence[str] = ()
+    ) -> list[Membership]:
+        with self._database.reading() as connection:
+            owner = collection_by_id(connection, collection_id)
+            number = versions.c.number if owner.kind == "sequence" else links.c.number
+            statement = _with_tags(_OWNED if owner.kind == "sequence" else _LINKED, tags)
+            if below is not None:
+                statement = statement.where(number < below)
+            newest = statement.order_by(None).order_by(number.desc()).limit(limit)
+            found = connection.execute(newest, {"id": collection_id}).all()
+            labels = rows.tags_of(connection, [row.id for row in found])
+            numbers = [row.link_number if owner.kind == "portfolio" else row.number for row in found]
+            names = _names_of_all(connection, collection_id, numbers)
+        if owner.kind == "portfolio":
+            return [rows.linked(row, owner, names.get(row.link_number, ()), labels) for row in found]
+        return [
+            Membership(owner, row.number, rows.version(row, labels, owner), names.get(row.number, ())) for row in found
+        ]
+
+    def count(self, collection_id: int, *, tags: Sequence[str] = ()) -> int:
+        with self._database.reading() as connection:
+            owner = collection_by_id(connection, collection_id)
+            members = _with_tags(_OWNED_MEMBERS if owner.kind == "sequence" else _LINKED_MEMBERS, tags)
+            found = select(func.count()).select_from(members.subquery())
+            return int(connection.execute(found, {"id": collection_id}).scalar_one())
+
+    def referring(self, version_id: int) -> list[Version]:
+        with self._database.reading() as connection:
+            return versions_referring(connection, version_id)
+
+    def default_ttl(self, collection_id: int) -> int | None:
+        with self._database.reading() as connection:
+            row = connection.execute(_TTLS, {"id": collection_id}).one_or_none()
+            if row is None:
+                raise no_collection(collection_id)
+            ttl: int | None = row.project_ttl if row.ttl == INHERIT_TTL else row.ttl
+            return ttl
+
     def membership(self, collection_id: int, version: str) -> Membership:
         with self._database.reading() as connection:
             owner = collection_by_id(connection, collection_id)
@@ -163,7 +227,8 @@ class Browsing:
     def _collections(self, statement: Select[Any], id: int) -> list[Collection]:
         with self._database.reading() as connection:
             found = connection.execute(statement, {"id": id}).all()
-        return sorted((rows.collection(row) for row in found), key=lambda collection: collection.name)
+            tags = rows.collection_tags_of(connection, [row.collection_id for row in found])
+        return sorted((rows.collection(row, tags) for row in found), key=lambda collection: collection.name)
 
 
 # -- the same inside a transaction, for the modules that change things
@@ -173,14 +238,26 @@ def collection_by_id(connection: Connection, collection_id: int) -> Collection:
     """The collection of that id. Raises NotFoundError."""
     found = _collection_by_id(connection, collection_id)
     if found is None:
-        raise NotFoundError(f"no collection has the id {collection_id}; it may be of another store")
+        raise no_collection(collection_id)
     return found
+
+
+def no_collection(collection_id: int) -> NotFoundError:
+    """The error for a collection that is not there."""
+    return NotFoundError(f"no collection has the id {collection_id}; it may be of another store")
+
+
+def versions_referring(connection: Connection, version_id: int) -> list[Version]:
+    """The live versions with entries that refer to entries of this one, by id."""
+    found = connection.execute(_REFERRING, {"id": version_id}).all()
+    tags = rows.tags_of(connection, [row.id for row in found])
+    return [rows.version(row, tags) for row in found]
 
 
 def collection_by_path(connection: Connection, entity: str, project: str, name: str) -> Collection | None:
     """The collection of that name, if there is one."""
     row = connection.execute(_COLLECTION_BY_PATH, {"entity": entity, "project": project, "name": name}).one_or_none()
-    return None if row is None else rows.collection(row)
+    return None if row is None else _collection(connection, row)
 
 
 def version_by_id(connection: Connection, version_id: int) -> Version:
@@ -188,7 +265,7 @@ def version_by_id(connection: Connection, version_id: int) -> Version:
     row = connection.execute(_VERSION, {"id": version_id}).one_or_none()
     if row is None:
         raise NotFoundError(f"no version has the id {version_id}; it may be of another store")
-    return rows.version(row, rows.tags_of(connection, [version_id]))
+    return rows.version(row, rows.tags_of(connection, [version_id]), _collection(connection, row))
 
 
 def membership_at(connection: Connection, owner: Collection, number: int) -> Membership:
@@ -242,12 +319,33 @@ def _membership_of_row(connection: Connection, row: Row[Any]) -> Membership:
 
 def _collection_by_id(connection: Connection, collection_id: int) -> Collection | None:
     row = connection.execute(_COLLECTION, {"id": collection_id}).one_or_none()
-    return None if row is None else rows.collection(row)
+    return None if row is None else _collection(connection, row)
+
+
+def _collection(connection: Connection, row: Row[Any]) -> Collection:
+    return rows.collection(row, rows.collection_tags_of(connection, [row.collection_id]))
 
 
 def _names_of(connection: Connection, collection_id: int, number: int) -> tuple[str, ...]:
     found = connection.execute(_ALIASES_OF_NUMBER, {"id": collection_id, "number": number}).scalars()
     return tuple(sorted(found))
+
+
+def _names_of_all(connection: Connection, collection_id: int, numbers: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    found: dict[int, list[str]] = {}
+    for number, name in connection.execute(_NAMES, {"id": collection_id, "numbers": list(numbers)}):
+        found.setdefault(number, []).append(name)
+    return {number: tuple(sorted(names)) for number, names in found.items()}
+
+
+def _with_tags(statement: Select[Any], tags: Sequence[str]) -> Select[Any]:
+    """Only the versions that have all of the tags."""
+    for tag in tags:
+        tagged = select(version_tags.c.version_id).where(
+            version_tags.c.version_id == versions.c.id, version_tags.c.tag == tag
+        )
+        statement = statement.where(tagged.exists())
+    return statement
 
 
 def _numbers(connection: Connection, collection_id: int) -> list[int]:

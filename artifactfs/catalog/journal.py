@@ -5,9 +5,12 @@ their order give all rows back but those of blobs and packs, which packs and blo
 it only where other things are named by them: those of versions and links. This module owns the shapes that several
 kinds share (`path_of`, `version_of`); each kind is written where it happens:
 
-    version                                 committing
-    aliases · link · unlink · describe      naming
-    run · finish · use · output             lineage
+    version                                          committing
+    aliases · link · unlink · edit · edit-collection naming
+    delete · delete-collection                       deleting
+    run · edit-run · finish · use · output           lineage
+
+(Journals of the first schema have `describe`, with a description and metadata, in place of `edit`.)
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, insert, literal, se
 
 from ..errors import NotFoundError
 from ..names import shown
-from ..records import Run, Use, Version
+from ..records import Keep, Run, RunEdit, Use, Version
 from . import browsing, namespaces, rows
 from .database import Database
 from .dialect import upsert
@@ -41,9 +41,9 @@ class Lineage(Journal):
     def start_run(self, run: Run) -> Run:
         with self._database.writing() as connection:
             row = connection.execute(_RUN, {"id": run.id}).one_or_none()
-            if row is not None:
-                return rows.run(row)
             now = self._clock()
+            if row is not None:
+                return self._take_up(connection, now, rows.run(row), run)
             values = {
                 "id": run.id,
                 "name": run.name,
@@ -52,11 +52,65 @@ class Lineage(Journal):
                 "created_at": now,
                 "finished_at": run.finished_at,
                 "config": dict(run.config),
+                "summary": dict(run.summary),
+                "run_group": run.group,
+                "notes": run.notes,
+                "tags": list(run.tags),
             }
             project_id = namespaces.project_id(connection, run.entity, run.project)
             connection.execute(_ADD, {"project_id": project_id, **values})
             self._record(connection, now, "run", {"entity": run.entity, "project": run.project, **values})
             return rows.run(connection.execute(_RUN, {"id": run.id}).one())
+
+    def _take_up(self, connection: Connection, now: int, known: Run, again: Run) -> Run:
+        """Let a run that is recorded go on: running, with what it says now beside what it said before."""
+        self._write_run(
+            connection,
+            now,
+            known,
+            {
+                "state": "running",
+                "finished_at": None,
+                "config": {**known.config, **again.config},
+                "summary": {**known.summary, **again.summary},
+                "name": again.name if again.name != again.id else known.name,
+                "job_type": again.job_type if again.job_type is not None else known.job_type,
+                "run_group": again.group if again.group is not None else known.group,
+                "notes": again.notes if again.notes is not None else known.notes,
+                "tags": list(dict.fromkeys([*known.tags, *again.tags])),
+            },
+        )
+        return rows.run(connection.execute(_RUN, {"id": known.id}).one())
+
+    def edit_run(self, run_id: str, edit: RunEdit) -> Run:
+        with self._database.writing() as connection:
+            row = connection.execute(_RUN, {"id": run_id}).one_or_none()
+            if row is None:
+                raise _no_run(run_id)
+            known = rows.run(row)
+            self._write_run(
+                connection,
+                self._clock(),
+                known,
+                {
+                    "config": {**known.config, **edit.config},
+                    "summary": {**known.summary, **edit.summary},
+                    "name": known.name if edit.name is Keep.KEEP else edit.name,
+                    "notes": known.notes if edit.notes is Keep.KEEP else edit.notes,
+                    "run_group": known.group if edit.group is Keep.KEEP else edit.group,
+                    "tags": list(known.tags if edit.tags is Keep.KEEP else edit.tags),
+                },
+            )
+            return rows.run(connection.execute(_RUN, {"id": run_id}).one())
+
+    def _write_run(self, connection: Connection, now: int, known: Run, values: dict[str, Any]) -> None:
+        """Write, and record, what differs from what is known."""
+        before = {**{name: getattr(known, name, None) for name in values}, "run_group": known.group}
+        before["tags"] = list(known.tags)
+        changed = {name: value for name, value in values.items() if value != before[name]}
+        if changed:
+            connection.execute(update(runs).where(runs.c.id == known.id).values(**changed))
+            self._record(connection, now, "edit-run", {"run_id": known.id, **changed})
 
     def finish_run(self, run_id: str, state: str) -> None:
         with self._database.writing() as connection:

@@ -11,16 +11,28 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, inspect, select, update
+from sqlalchemy import Connection, inspect, select, text, update
+from sqlalchemy.schema import CreateColumn
 
 from ..errors import NotAStoreError, ReadOnlyStoreError, SchemaError, StoreError
 from .database import Database
 from .schema import store, tables
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {}
-"""The step that makes each number from the one before it; number 1 is made by schema.py."""
+CURRENT = 2
 
-CURRENT = 1
+
+def _to_2(connection: Connection) -> None:
+    """Tags of collections, times of edits, what runs say of themselves, and parts of versions."""
+    columns = {"versions": ["updated_at"], "runs": ["summary", "run_group", "notes", "tags"]}
+    for table, names in columns.items():
+        for name in names:
+            column = CreateColumn(tables.tables[table].c[name]).compile(dialect=connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column}"))
+    tables.create_all(connection, [tables.tables[name] for name in ("collection_tags", "parts")], checkfirst=False)
+
+
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2}
+"""The step that makes each number from the one before it; number 1 is made by schema.py."""
 
 
 def version_of(connection: Connection, place: str) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, and_, bindparam, select, update
 
 from ..errors import ConflictError, StoreError, TypeConflictError
 from ..names import shown
-from ..records import Collection, CollectionKind
+from ..records import INHERIT_TTL, Collection, CollectionKind
 from . import browsing
 from .dialect import upsert
 from .schema import collections, entities, projects, types
@@ -22,6 +22,23 @@ _COUNT_ON = (
 )
 # SQLite makes all writers wait anyway, and knows no FOR UPDATE.
 _LOCKED = select(collections.c.id).where(collections.c.id == bindparam("id")).with_for_update()
+
+
+_REVIVE = (
+    update(collections)
+    .where(
+        collections.c.project_id == bindparam("of"),
+        collections.c.name == bindparam("called"),
+        collections.c.state == "deleted",
+    )
+    .values(state="live", deleted_at=None, description=None, ttl=INHERIT_TTL)
+)
+_STATE = select(collections.c.state).where(collections.c.id == bindparam("id"))
+_NAMED = select(collections.c.id, collections.c.state).where(
+    collections.c.project_id == bindparam("of"), collections.c.name == bindparam("called")
+)
+_PROJECT = select(collections.c.project_id).where(collections.c.id == bindparam("id"))
+_RENAME = update(collections).where(collections.c.id == bindparam("of")).values(name=bindparam("called"))
 
 
 def project_id(connection: Connection, entity: str, project: str) -> int:
@@ -43,12 +60,20 @@ def collection(
     found = browsing.collection_by_path(connection, entity, project, name)
     if found is None:
         parent = project_id(connection, entity, project)
-        type_id = _made(connection, types, project_id=parent, name=type)
-        values = {"type_id": type_id, "kind": kind, "created_at": now}
+        values = {"type_id": _made(connection, types, project_id=parent, name=type), "kind": kind, "created_at": now}
         _made(connection, collections, values, project_id=parent, name=name)
+        # One that was deleted lives again: its numbers go on, so that no name ever means something else.
+        connection.execute(_REVIVE.values(**values), {"of": parent, "called": name})
         found = browsing.collection_by_path(connection, entity, project, name)
         if found is None:
-            raise ConflictError(f"{entity}/{project}/{name} was deleted; restore it, or choose another name")
+            raise StoreError(f"the catalog did not keep the collection {entity}/{project}/{name}; try again")
+    check_kind(found, type, kind)
+    lock(connection, found)
+    return found
+
+
+def check_kind(found: Collection, type: str, kind: CollectionKind) -> None:
+    """Raise TypeConflictError or ConflictError unless a collection is of that type and kind."""
     if found.kind != kind:
         if kind == "sequence":
             raise ConflictError(f"{found.path} is a portfolio, which holds links; log under another name")
@@ -57,8 +82,31 @@ def collection(
         raise TypeConflictError(
             f"{found.path} has the type {shown(found.type)}, not {shown(type)}; use that type or another name"
         )
-    lock(connection, found)
-    return found
+
+
+def is_live(connection: Connection, collection_id: int) -> bool:
+    """Whether a collection is not deleted."""
+    return connection.execute(_STATE, {"id": collection_id}).scalar() == "live"
+
+
+def free_name(connection: Connection, owner: Collection, name: str) -> None:
+    """Make a name of the owner's project free for it. Raises ConflictError when a live collection has it.
+
+    A deleted one gives way: it takes a name that none can be given, with its id in it.
+    """
+    project = connection.execute(_PROJECT, {"id": owner.id}).scalar_one()
+    row = connection.execute(_NAMED, {"of": project, "called": name}).one_or_none()
+    if row is None:
+        return
+    if row.state == "live":
+        raise ConflictError(f"{owner.entity}/{owner.project}/{name} is there already; choose another name")
+    connection.execute(_RENAME, {"of": row.id, "called": f"{name}~{row.id}"})
+
+
+def type_id(connection: Connection, owner: Collection, name: str) -> int:
+    """The id of a type in the owner's project, made when missing."""
+    project = connection.execute(_PROJECT, {"id": owner.id}).scalar_one()
+    return _made(connection, types, project_id=project, name=name)
 
 
 def lock(connection: Connection, owner: Collection) -> None:

@@ -25,7 +25,7 @@ from ..records import Location, LogSession, PackRecord, PinAnswer, StoredBlob
 from . import bulk
 from .database import Database
 from .dialect import upsert
-from .schema import BlobState, blobs, packs, pins, sessions
+from .schema import BlobState, blobs, packs, parts, pins, sessions
 
 _BLOB_ROW = ["digest", "size", "state", "generation", "object", "pack_id", "position"]
 
@@ -37,6 +37,7 @@ _SESSION = select(sessions.c.id).where(sessions.c.name == bindparam("name"))
 _RENEW = update(sessions).where(sessions.c.name == bindparam("session")).values(lease_until=bindparam("until"))
 _REMOVE_SESSION = delete(sessions).where(sessions.c.id == bindparam("session"))
 _UNPIN = delete(pins).where(pins.c.session_id == bindparam("session"))
+_REMOVE_PART = delete(parts).where(parts.c.session_id == bindparam("session"))
 _PINNED = select(func.count()).select_from(pins).where(pins.c.session_id == bindparam("session"))
 _PINNED_LIVE = (
     select(func.count())
@@ -150,8 +151,9 @@ def check_pinned(connection: Connection, key: int, session_id: str, count: int) 
 
 
 def drop_session(connection: Connection, key: int) -> None:
-    """Remove a session and its pins."""
+    """Remove a session with its pins, and the part that it keeps if it does."""
     connection.execute(_UNPIN, {"session": key})
+    connection.execute(_REMOVE_PART, {"session": key})
     connection.execute(_REMOVE_SESSION, {"session": key})
 
 

@@ -8,20 +8,26 @@ SchemaError, StoreError; NotFoundError for an id or run that is not there; Inval
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..records import (
     Alias,
     Change,
     Collection,
+    CollectionEdit,
     Commit,
+    Edit,
     Location,
     LogSession,
     Member,
     Membership,
     Namespace,
+    PackRecord,
+    Part,
     PinAnswer,
     Run,
+    RunEdit,
+    StoredBlob,
     Use,
     Version,
 )
@@ -80,6 +86,23 @@ class Catalog(Protocol):
     def membership(self, collection_id: int, version: str) -> Membership:
         """The version that `vN` or an alias names. Raises NotFoundError that says what there is instead."""
 
+    def page(
+        self, collection_id: int, *, below: int | None = None, limit: int = 50, tags: Sequence[str] = ()
+    ) -> list[Membership]:
+        """The next `limit` memberships whose number is under `below` (None: from the newest), newest first.
+
+        With `tags`, only versions that have all of them.
+        """
+
+    def count(self, collection_id: int, *, tags: Sequence[str] = ()) -> int:
+        """How many memberships `page` would give in all."""
+
+    def referring(self, version_id: int) -> list[Version]:
+        """The live versions with entries that refer to entries of this one, by id."""
+
+    def default_ttl(self, collection_id: int) -> int | None:
+        """What a version of the collection inherits: its ttl, then its project's; None for none. Nanoseconds."""
+
     def memberships_of(self, version_id: int) -> list[Membership]:
         """Every collection that shows the version: its sequence first, then portfolios by path."""
 
@@ -122,8 +145,24 @@ class Catalog(Protocol):
 
         Returns the membership and whether a new version was made. With the digest and digest algorithm of the current
         `latest` (and its manifest, where the digest is a weak one), or a `log_id` that was committed before, no
-        version is made, but aliases and the edge are.
+        version is made, but aliases and the edge are. A commit with a `base` whose version is not `latest` any more
+        raises BaseMovedError, and nothing is changed. `references` are kept as edges between versions; `parts` are
+        dropped with their sessions.
         """
+
+    def add_part(
+        self, part: Part, session_id: str, stored: Sequence[StoredBlob], packs: Sequence[PackRecord], pinned: int
+    ) -> Part:
+        """Keep a part of a version that several processes make, until it is merged or it expires.
+
+        In one transaction: the session is alive, blobs and packs are recorded as by `commit`, every pinned digest is
+        live; the session becomes the part's own: its pins stay, and its lease is the part's `expires_at`, whatever
+        happens to the process. Ending the session drops the part. TypeConflictError and ConflictError as by `commit`
+        when the collection is there already; the collection is not made. Returns the part with its id.
+        """
+
+    def parts(self, distributed_id: str, entity: str, project: str, collection: str) -> list[Part]:
+        """The parts that are kept for that version, oldest first; expired ones are left out."""
 
     # -- changes after logging
 
@@ -147,14 +186,30 @@ class Catalog(Protocol):
     def unlink(self, link_id: int) -> None:
         """Take a link and the aliases on it away; `latest` falls to the highest that remains."""
 
-    def describe(
-        self,
-        version_id: int,
-        *,
-        description: str | None,
-        metadata: Mapping[str, Any],
-    ) -> None:
-        """Replace a version's description and metadata."""
+    def edit(self, collection_id: int, number: int, edit: Edit) -> Membership:
+        """Write an edit of a version, all of it or nothing; the membership as it is then. `updated_at` moves unless
+        nothing changed. Raises NotFoundError for an unknown or deleted version, InvalidMetadataError when the metadata
+        would have more than metadata.MAX_KEYS keys.
+        """
+
+    def edit_collection(self, collection_id: int, edit: CollectionEdit) -> Collection:
+        """Write an edit of a collection. Raises ConflictError when the new name is taken in its project, and for
+        a new type while a portfolio shows a version of it."""
+
+    def delete_version(self, collection_id: int, number: int, *, delete_aliases: bool, force: bool) -> None:
+        """Delete a version that the sequence owns: from here on nothing shows it, and its number is not used again.
+
+        `latest` falls to the highest that remains, in its sequence and in each portfolio that showed it. Raises
+        AliasConflictError, which names them, while it has other aliases in any collection, unless `delete_aliases`;
+        ConflictError, which names them, while live versions refer to it, unless `force`; NotFoundError.
+        """
+
+    def delete_collection(self, collection_id: int, *, force: bool) -> None:
+        """Delete a collection with its versions and aliases, or with its links when it is a portfolio.
+
+        The name may be used again: the next version logged (or linked) there gets the next number, of any type and
+        kind. Raises ConflictError while live versions of other collections refer to one of it, unless `force`.
+        """
 
     # -- runs and lineage
 
@@ -162,6 +217,9 @@ class Catalog(Protocol):
         """Record a run (entity and project made when missing). The same id again returns what is recorded."""
 
     def finish_run(self, run_id: str, state: str) -> None: ...
+
+    def edit_run(self, run_id: str, edit: RunEdit) -> Run:
+        """Write an edit of a run; the run as it is then."""
 
     def run(self, run_id: str) -> Run:
         """Raises NotFoundError."""

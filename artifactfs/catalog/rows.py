@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from ..records import Collection, Membership, Run, Version
-from .schema import collections, entities, links, projects, runs, types, version_tags, versions
+from .schema import collection_tags, collections, entities, links, projects, runs, types, version_tags, versions
 
 _collection_columns = (
     collections.c.id.label("collection_id"),
@@ -19,6 +19,7 @@ _collection_columns = (
     collections.c.kind.label("collection_kind"),
     collections.c.description.label("collection_description"),
     collections.c.created_at.label("collection_created_at"),
+    collections.c.ttl.label("collection_ttl"),
 )
 _above_collection = (
     collections.join(types, types.c.id == collections.c.type_id)
@@ -44,6 +45,8 @@ VERSIONS: Select[Any] = select(
     versions.c.created_at,
     versions.c.ttl,
     versions.c.run_id,
+    versions.c.updated_at,
+    versions.c.deleted_at,
 ).select_from(versions.join(_above_collection, collections.c.id == versions.c.collection_id))
 """Every version with the sequence that owns it, deleted ones too; see `version`."""
 
@@ -62,6 +65,10 @@ RUNS: Select[Any] = select(
     runs.c.created_at.label("run_created_at"),
     runs.c.finished_at.label("run_finished_at"),
     runs.c.config.label("run_config"),
+    runs.c.summary.label("run_summary"),
+    runs.c.run_group,
+    runs.c.notes.label("run_notes"),
+    runs.c.tags.label("run_tags"),
 ).select_from(
     runs.join(projects, projects.c.id == runs.c.project_id).join(entities, entities.c.id == projects.c.entity_id)
 )
@@ -71,11 +78,14 @@ RUNS: Select[Any] = select(
 _TAGS = select(version_tags.c.version_id, version_tags.c.tag).where(
     version_tags.c.version_id.in_(bindparam("ids", expanding=True))
 )
+_COLLECTION_TAGS = select(collection_tags.c.collection_id, collection_tags.c.tag).where(
+    collection_tags.c.collection_id.in_(bindparam("ids", expanding=True))
+)
 _TAGS_AT_ONCE = 500
 
 
-def collection(row: Row[Any]) -> Collection:
-    """The collection of a row of COLLECTIONS or VERSIONS."""
+def collection(row: Row[Any], tags: Mapping[int, tuple[str, ...]] | None = None) -> Collection:
+    """The collection of a row of COLLECTIONS or VERSIONS; `tags` as `collection_tags_of` gives them."""
     return Collection(
         row.collection_id,
         row.entity,
@@ -85,6 +95,8 @@ def collection(row: Row[Any]) -> Collection:
         row.collection_kind,
         row.collection_description,
         row.collection_created_at,
+        (tags or {}).get(row.collection_id, ()),
+        row.collection_ttl,
     )
 
 
@@ -105,6 +117,8 @@ def version(row: Row[Any], tags: Mapping[int, tuple[str, ...]], owner: Collectio
         row.ttl,
         row.run_id,
         tags.get(row.id, ()),
+        row.updated_at,
+        row.deleted_at,
     )
 
 
@@ -127,14 +141,27 @@ def run(row: Row[Any]) -> Run:
         row.run_created_at,
         row.run_finished_at,
         row.run_config,
+        row.run_summary,
+        row.run_group,
+        row.run_notes,
+        tuple(row.run_tags),
     )
 
 
 def tags_of(connection: Connection, version_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
     """The sorted tags of each version that has any."""
-    ids = sorted(set(version_ids))
+    return _tags(connection, _TAGS, version_ids)
+
+
+def collection_tags_of(connection: Connection, collection_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """The sorted tags of each collection that has any."""
+    return _tags(connection, _COLLECTION_TAGS, collection_ids)
+
+
+def _tags(connection: Connection, statement: Select[Any], wanted: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    ids = sorted(set(wanted))
     found: dict[int, list[str]] = {}
     for start in range(0, len(ids), _TAGS_AT_ONCE):
-        for version_id, tag in connection.execute(_TAGS, {"ids": ids[start : start + _TAGS_AT_ONCE]}):
-            found.setdefault(version_id, []).append(tag)
-    return {version_id: tuple(sorted(tags)) for version_id, tags in found.items()}
+        for owner, tag in connection.execute(statement, {"ids": ids[start : start + _TAGS_AT_ONCE]}):
+            found.setdefault(owner, []).append(tag)
+    return {owner: tuple(sorted(tags)) for owner, tags in found.items()}

@@ -124,6 +124,13 @@ collections = Table(
     sqlite_autoincrement=True,
 )
 
+collection_tags = Table(
+    "collection_tags",
+    tables,
+    Column("collection_id", _BIG, ForeignKey("collections.id"), primary_key=True, autoincrement=False),
+    Column("tag", Text, primary_key=True),
+)
+
 # -- versions, and the names for them
 
 versions = Table(
@@ -145,6 +152,7 @@ versions = Table(
     Column("deleted_at", _BIG),
     Column("ttl", _BIG, default=INHERIT_TTL),  # -1 takes the collection's, NULL is none
     Column("run_id", Text, ForeignKey("runs.id")),
+    Column("updated_at", _BIG),  # when an edit last changed it; NULL is never
     UniqueConstraint("collection_id", "number"),
     sqlite_autoincrement=True,
 )
@@ -205,6 +213,10 @@ runs = Table(
     _required("created_at", _BIG),
     Column("finished_at", _BIG),
     _required("config", JSON),
+    Column("summary", JSON, nullable=False, server_default="{}"),
+    Column("run_group", Text),
+    Column("notes", Text),
+    Column("tags", JSON, nullable=False, server_default="[]"),
 )
 
 run_inputs = Table(
@@ -251,6 +263,30 @@ pins = Table(
     Column("session_id", _BIG, primary_key=True, autoincrement=False),
     Column("digest", LargeBinary(32), primary_key=True),
     sqlite_with_rowid=False,
+)
+
+# What one of several processes adds to a version that all of them make. It goes with its session.
+parts = Table(
+    "parts",
+    tables,
+    _id(),
+    Column("session_id", _BIG, nullable=False, unique=True),
+    _required("distributed_id", Text),
+    _required("entity", Text),
+    _required("project", Text),
+    _required("type", Text),
+    _required("collection", Text),
+    _required("digest_algorithm", Text),
+    _required("manifest", LargeBinary(32)),
+    Column("description", Text),
+    _required("metadata", JSON),
+    _required("aliases", JSON),
+    _required("tags", JSON),
+    Column("ttl", _BIG, default=INHERIT_TTL),
+    Column("run_id", Text),
+    _required("expires_at", _BIG),
+    Index("parts_by_version", "distributed_id", "entity", "project", "collection"),
+    sqlite_autoincrement=True,
 )
 
 packs = Table(

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.errors import ConflictError, Error, NotFoundError
-from artifactfs.records import Change, Run
+from artifactfs.records import Change, Edit, Run
 
 sequences = st.sampled_from(["one", "two"])
 portfolios = st.sampled_from(["best", "rest", "one"])  # one of them is in the way
@@ -165,9 +165,9 @@ def _replay(model: Model, kind: str, body: Mapping[str, Any]) -> None:
             assert owner["aliases"].pop(alias) == body["number"]
         if body["latest"] is not None:
             owner["aliases"]["latest"] = body["latest"]
-    elif kind == "describe":
+    elif kind == "edit":
         version = body["version"]["collection"], body["version"]["number"]
-        model.versions[version].update(description=body["description"], metadata=body["metadata"])
+        model.versions[version].update(body["fields"])
     elif kind == "run":
         model.runs[body["id"]] = {"state": body["state"], "inputs": set(), "outputs": set()}
     elif kind == "finish":
@@ -259,9 +259,9 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule(name=sequences, number=numbers, description=st.none() | st.text(max_size=3), value=st.integers(0, 1))
     def describe(self, name: str, number: int, description: str | None, value: int) -> None:
         if (name, number) in self.model.versions:
-            new = {"description": description, "metadata": {"k": value}}
-            self.model.versions[name, number].update(new)
-            self.catalog.describe(self.version_id(name, number), **new)
+            self.model.versions[name, number].update(description=description, metadata={"k": value})
+            owner = self.catalog.version(self.version_id(name, number)).collection
+            self.catalog.edit(owner.id, number, Edit(description=description, metadata={"k": value}))
 
     @rule(run=st.sampled_from(["r", "s"]))
     def start_run(self, run: str) -> None:

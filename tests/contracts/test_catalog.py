@@ -17,12 +17,14 @@ from artifactfs.errors import (
     ConflictError,
     DamageError,
     InvalidError,
+    InvalidMetadataError,
     NotFoundError,
     SessionLostError,
     TypeConflictError,
 )
 from artifactfs.records import (
     INHERIT_TTL,
+    Edit,
     Location,
     Run,
     StoredBlob,
@@ -96,7 +98,7 @@ def test_last_change_grows_with_every_change_and_only_then(place: SqlitePlace, c
         lambda: catalog.set_aliases(owner.id, 0, ["x"], []),
         lambda: catalog.set_aliases(owner.id, 0, [], ["x"]),
         lambda: catalog.remove_alias(owner.id, "again"),
-        lambda: catalog.describe(version.id, description="d", metadata={}),
+        lambda: catalog.edit(owner.id, 0, Edit(description="d")),
         lambda: catalog.link(version.id, "me", "demo", "best", []),
         lambda: catalog.link(version.id, "me", "demo", "best", ["q"]),
         lambda: catalog.unlink(catalog.memberships_of(version.id)[1].link_id),
@@ -112,7 +114,7 @@ def test_last_change_grows_with_every_change_and_only_then(place: SqlitePlace, c
     same: list[Callable[[], object]] = [
         lambda: log(catalog, "b"),
         lambda: catalog.set_aliases(owner.id, 1, ["latest"], ["nothing"]),
-        lambda: catalog.describe(version.id, description="d", metadata={}),
+        lambda: catalog.edit(owner.id, 0, Edit(description="d")),
         lambda: catalog.start_run(run_record("s")),
         lambda: catalog.use("s", version.id, None),
         lambda: catalog.record_output("s", version.id),
@@ -586,11 +588,24 @@ def test_unlink(catalog: SqlCatalog) -> None:
     assert [m.number for m in catalog.memberships(versions[0].collection.id)] == [0, 1, 2, 3]
 
 
-def test_describe(catalog: SqlCatalog) -> None:
-    version = log(catalog, "a", description="old", metadata={"a": 1, "b": 2})[0].version
-    catalog.describe(version.id, description=None, metadata={"b": [3]})
-    assert catalog.version(version.id) == dataclasses.replace(version, description=None, metadata={"b": [3]})
-    refused(NotFoundError, lambda: catalog.describe(version.id + 1, description=None, metadata={}))
+def test_edit(catalog: SqlCatalog) -> None:
+    membership, _ = log(catalog, "a", description="old", metadata={"a": 1, "b": 2}, tags=("x", "y"), aliases=["p"])
+    version, owner = membership.version, membership.collection
+    edit = Edit(("q",), ("p",), ("z",), ("x",), None, {"b": [3]}, ("a",), 10**9)
+    edited = catalog.edit(owner.id, 0, edit)
+    assert edited.aliases == ("latest", "q")
+    wanted = dataclasses.replace(version, description=None, metadata={"b": [3]}, tags=("y", "z"), ttl=10**9)
+    assert edited.version.updated_at is not None and edited.version.updated_at > version.created_at
+    assert dataclasses.replace(edited.version, updated_at=None) == wanted
+    last = catalog.last_change()
+    for nothing in (Edit(), edit, Edit(description=None, metadata={"b": [3]})):
+        assert catalog.edit(owner.id, 0, nothing) == edited
+    assert catalog.last_change() == last
+    assert catalog.edit(owner.id, 0, Edit(metadata={"b": [3.0]})).version.metadata == {"b": [3.0]}
+    refused(NotFoundError, lambda: catalog.edit(owner.id, 1, edit))
+    many = {str(number): number for number in range(100)}
+    refused(InvalidMetadataError, lambda: catalog.edit(owner.id, 0, Edit(add_tags=("no",), metadata=many)))
+    assert catalog.version(version.id).tags == ("y", "z")
 
 
 # -- runs and lineage
