@@ -143,10 +143,12 @@ class Publisher:
             proposal = joined(read, proposal, order.target)
             membership, created = self._commits.on_latest(order, proposal, upload)
         version = membership.version
-        for run_id in dict.fromkeys(part.run_id for part in parts):
-            if run_id not in (None, order.run_id):
-                self._catalog.record_output(run_id, version.id)
-        return membership, created, None if created else lacking(self._commits.manifest_of(version), proposal.manifest)
+        missing = None if created else lacking(self._commits.manifest_of(version), proposal.manifest)
+        if missing is None:
+            for run_id in dict.fromkeys(part.run_id for part in parts):
+                if run_id is not None and run_id != order.run_id:
+                    self._catalog.record_output(run_id, version.id)
+        return membership, created, missing
 
     def _finish_without_parts(self, order: Order, before: Membership | None, taken: bool) -> tuple[Membership, bool]:
         """Answer a call to finish that finds nothing to join; `before` is what was made last with the id,
