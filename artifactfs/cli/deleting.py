@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -20,7 +22,7 @@ from .output import joined
 @command(
     "delete",
     examples=[
-        "artifactfs delete digits:v0 --yes",
+        "artifactfs delete digits:v1 --yes",
         "artifactfs delete digits:prod --delete-aliases --yes",
         "artifactfs delete --collection digits --yes",
     ],
@@ -55,28 +57,39 @@ def delete(invocation: Invocation, ref: str, whole: bool, delete_aliases: bool, 
 def _delete_version(
     invocation: Invocation, membership: Membership, *, delete_aliases: bool, force: bool, yes: bool
 ) -> None:
-    version = membership.version
+    version, store = membership.version, invocation.store()
+    places = store.catalog.memberships_of(version.id)
+    if not delete_aliases:
+        _check_aliases(membership, places)
+    if not force and (referring := store.catalog.referring(version.id)):
+        names = joined(other.qualified_name for other in referring)
+        raise ConflictError(f"{names} refer to files of {version.qualified_name}; delete those first, or add --force")
     amount = f"{counted(version.file_count, 'file')}, {size(version.size)}"
-    others = [alias for alias in membership.aliases if alias != LATEST]
-    if others and not delete_aliases:
-        raise AliasConflictError(
-            f"{membership.qualified_name} has the aliases {joined(others)}; "
-            "`artifactfs unalias` them, or add --delete-aliases"
-        )
-    shown_in = [
-        m.qualified_name for m in invocation.store().catalog.memberships_of(version.id) if m.link_id is not None
-    ]
-    links = f" and its links {', '.join(shown_in)}" if shown_in else ""
-    _confirm(invocation, f"delete {membership.qualified_name} ({amount}){links}", yes=yes)
-    try:
-        invocation.store().delete_version(membership, delete_aliases=delete_aliases, force=force)
-    except ConflictError as error:
-        raise _advised(error) from None
+    links = [place.qualified_name for place in places if place.link_id is not None]
+    with_links = f" with its links {joined(links)}" if links else ""
+    _confirm(invocation, f"delete {membership.qualified_name} ({amount}){with_links}", yes=yes)
+    with _advice():
+        store.delete_version(membership, delete_aliases=delete_aliases, force=force)
     if invocation.output.json:
         invocation.output.data({**version_fact(membership), "deleted": "version"})
         return
     invocation.output.line(membership.qualified_name)
-    invocation.output.note(f"deleted{links}: {amount}" if links else f"deleted: {amount}")
+    invocation.output.note(f"deleted{with_links}: {amount}")
+
+
+def _check_aliases(membership: Membership, places: list[Membership]) -> None:
+    """Raise AliasConflictError, before anybody is asked, while the version has aliases besides `latest`."""
+    others = [
+        alias if place.link_id is None else f"{place.collection.path}:{alias}"
+        for place in places
+        for alias in place.aliases
+        if alias != LATEST
+    ]
+    if others:
+        raise AliasConflictError(
+            f"{membership.qualified_name} has the aliases {joined(others)}; "
+            "`artifactfs unalias` them, or add --delete-aliases"
+        )
 
 
 def _delete_link(invocation: Invocation, membership: Membership, *, yes: bool) -> None:
@@ -95,10 +108,8 @@ def _delete_collection(invocation: Invocation, collection: Collection, *, force:
     what = f"{collection.path} with {_contents(collection, memberships)}"
     kind = "the portfolio " if collection.kind == "portfolio" else ""
     _confirm(invocation, f"delete {kind}{what}", yes=yes)
-    try:
+    with _advice():
         invocation.store().delete_collection(collection, force=force)
-    except ConflictError as error:
-        raise _advised(error) from None
     if invocation.output.json:
         fact: dict[str, Any] = collection_fact(collection, memberships)
         invocation.output.data({**fact, "deleted": "collection"})
@@ -122,5 +133,11 @@ def _confirm(invocation: Invocation, what: str, *, yes: bool) -> None:
         invocation.confirm(what, "add --yes")
 
 
-def _advised(error: ConflictError) -> ConflictError:
-    return error
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Say of a refusal which option is meant by it: of a store it is an argument."""
+    try:
+        yield
+    except ConflictError as error:
+        option = "--delete-aliases" if isinstance(error, AliasConflictError) else "--force"
+        raise type(error)(f"{str(error).partition(';')[0]}; add {option} to delete it all the same") from None

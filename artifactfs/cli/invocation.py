@@ -69,10 +69,10 @@ class Invocation:
         Raises InvalidError without a terminal, Error when the answer is no.
         """
         if not sys.stdin.isatty():
-            raise InvalidError(f"this asks on a terminal first, and there is none; {otherwise} to {what}")
+            raise InvalidError(f"there is no terminal to ask on; {otherwise} to {what}")
         import click
 
-        if not click.confirm(printable(what), err=True):
+        if not click.confirm(printable(f"{what}?"), err=True):
             raise Error("the answer was no; nothing was changed")
 
     def complain(self, text: str) -> None:

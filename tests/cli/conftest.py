@@ -113,6 +113,9 @@ def on_terminal(home: Path) -> Callable[..., str]:
             stdout=terminal,
             stderr=terminal,
             env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "", **environment},
+            # It is the terminal of a session of its own, so that Ctrl-C typed there reaches the program.
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(terminal)
         sent = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -35,9 +36,11 @@ def furnished(run: Any, home: Path) -> Path:
     (home / "data" / "images").mkdir(parents=True)
     (home / "data" / "train.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
     (home / "data" / "images" / "0.pgm").write_bytes(b"P5 1 1 255 \0")
-    for name in ("train.csv", "test.csv", "notes.txt"):
+    for name in ("train.csv", "test.csv", "notes.txt", "weights.bin"):
         (home / name).write_text(f"{name}\n")
-    run("log", "digits", "data", "--type", "dataset", "--alias", "prod", "--alias", "stable")
+    about = ("--metadata", "rows=1797", "--tag", "checked")
+    run("log", "digits", "data", "--type", "dataset", "--alias", "prod", "--alias", "stable", *about)
+    run("log", "digits", "train.csv")
     run("link", "digits:v0", "portfolios/best-data")
     run("download", "digits:prod")
     run("add", "digits", "notes.txt", "--prefix", "docs")
@@ -46,7 +49,7 @@ def furnished(run: Any, home: Path) -> Path:
 
 @pytest.mark.parametrize(("name", "example"), [pair for pair in examples() if pair[0] not in MOUNTS])
 def test_an_example_works(name: str, example: str, furnished: Path, tmp_path: Path, run: Any) -> None:
-    words = example.split()
+    words = shlex.split(example)
     simple = not re.search(r"[|>$~]", example) and words[0] == "artifactfs"
     if simple:
         run(*words[1:])

@@ -144,7 +144,7 @@ def test_a_reference_whose_target_is_gone(run: Any, home: Path, outside: Path) -
     [
         (["file:///nowhere"], 2, ["nowhere"]),
         (["file://host/a"], 2, ["host"]),
-        (["wandb-artifact://00/a"], 2, ["reference"]),
+        (["wandb-artifact://00/a"], 2, ["artifact"]),
         (["none:v0/a.txt"], 4, ["none"]),
         (["s3://b/k", "outside", "--name", "n"], 2, ["--name is for one"]),
         (["outside", "--no-checksum"], 2, ["--checksum"]),
