@@ -1,197 +1,166 @@
-"""The names at the top of the package that need a store: `init`, `Api`, `log_artifact`, `use_artifact`.
-
-A script's own door: configuration and store are found here, once a process, as the CLI finds them.
-"""
+"""Api: reading what a store holds, without a run."""
 
 from __future__ import annotations
 
-import atexit
-import os
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import records
-from .artifact import Artifact, surroundings
-from .config import Config, load
-from .connect import connect, is_store
-from .errors import ArtifactStatusError, Error, NotFoundError
-from .runs import Run, find_run
-from .staging import sweep
+from .artifact import Artifact
+from .collection import ArtifactCollection, ArtifactType
+from .config import load
+from .current import store_at
+from .deprecation import deprecated
+from .errors import InvalidError, NotFoundError, TypeConflictError
+from .names import check_name, parse_version_name, shown
+from .pages import Pages, listed
+from .recorded import RecordedRun
+from .records import Membership, Run
+from .runs import find_run
 from .store import Store
-from .unchanged import memory_of
-
-_guard = threading.Lock()
-_stores: dict[tuple[int, str], Store] = {}
-_current: list[Run] = []
-
-
-def _store(location: str | None, config: Config) -> Store:
-    """The process's store at a location, opened once. A forked child opens its own."""
-    if location is not None:
-        config = config.at(location)
-    place = config.store
-    key = (os.getpid(), place)
-    with _guard:
-        if key not in _stores:
-            _stores[key] = connect(config=config, create=True)
-        return _stores[key]
-
-
-def init(
-    project: str | None = None,
-    entity: str | None = None,
-    job_type: str | None = None,
-    name: str | None = None,
-    store: str | Store | None = None,
-    *,
-    id: str | None = None,
-    config: Mapping[str, Any] | None = None,
-) -> Run:
-    """Begin a run; use it as a context manager, or call its `finish`.
-
-    What is not given comes from the environment and the configuration file. `store` is a location or a Store. The run
-    is the current one (`artifactfs.run`) until it is finished. Raises InvalidNameError, InvalidConfigError and
-    what opening the store raises.
-    """
-    settings = load()
-    place = store if isinstance(store, Store) else _store(store, settings)
-    begun = Run(
-        place,
-        entity=entity if entity is not None else settings.entity,
-        project=project if project is not None else settings.project,
-        job_type=job_type,
-        name=name,
-        id=id,
-        config=config,
-    )
-    if not _current:
-        atexit.register(_finish_at_exit, os.getpid())
-    _current.append(begun)
-    return begun
-
-
-def current_run() -> Run | None:
-    """The run begun last that is not finished, or None."""
-    while _current and _current[-1].state != "running":
-        _current.pop()
-    return _current[-1] if _current else None
-
-
-def log_artifact(artifact: Artifact, aliases: Iterable[str] | None = None) -> Artifact:
-    """Log by the current run. Raises ArtifactStatusError when there is none."""
-    return _running().log_artifact(artifact, aliases)
-
-
-def use_artifact(artifact_or_name: Artifact | str, type: str | None = None, use_as: str | None = None) -> Artifact:
-    """Use by the current run. Raises ArtifactStatusError when there is none."""
-    return _running().use_artifact(artifact_or_name, type, use_as)
-
-
-def link_artifact(artifact: Artifact, target_path: str, aliases: Iterable[str] | None = None) -> Artifact:
-    """Link by the current run. Raises ArtifactStatusError when there is none."""
-    return _running().link_artifact(artifact, target_path, aliases)
-
-
-def finish(exit_code: int | None = None) -> None:
-    """Finish the current run, if there is one."""
-    begun = current_run()
-    if begun is not None:
-        begun.finish(exit_code)
-
-
-def _finish_at_exit(pid: int) -> None:
-    """A script that ends without finishing its runs finishes them by that; a child that it forked does not."""
-    while os.getpid() == pid and (begun := current_run()) is not None:
-        try:
-            begun.finish()
-        except Error:
-            return  # the store is out of reach, and nobody is left to be told
 
 
 class Api:
-    """Reading what a store holds, without a run. `store` is a location or a Store; default as for `init`."""
+    """What a store holds. `store` is a location or a Store; default as for `init`.
 
-    def __init__(self, store: str | Store | None = None) -> None:
+    Names that leave out entity and project mean those of `overrides` (its keys `entity` and `project`), else the
+    configured ones. `timeout` and `api_key` are wandb's and have no meaning here. What is missing raises NotFoundError
+    (a ValueError, and a CommError) that says what there is instead.
+    """
+
+    def __init__(
+        self,
+        store: str | Store | None = None,
+        overrides: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        del timeout, api_key
+        if isinstance(store, Mapping):  # wandb's first argument
+            store, overrides = None, store
         self._config = load()
         self._location = store
+        given = dict(overrides or {})
+        self._entity = check_name("entity", given.get("entity", self._config.entity))
+        self._project = check_name("project", given.get("project", self._config.project))
 
     @property
     def store(self) -> Store:
-        """The store, opened at the first use."""
-        return self._location if isinstance(self._location, Store) else _store(self._location, self._config)
+        """The store, opened at its first use."""
+        return self._location if isinstance(self._location, Store) else store_at(self._location, self._config)
+
+    @property
+    def default_entity(self) -> str:
+        """The entity of names that leave it out."""
+        return self._entity
+
+    # -- artifacts
 
     def artifact(self, name: str, type: str | None = None) -> Artifact:
-        """The version that `[[entity/]project/]collection[:alias|vN]` names. Raises NotFoundError, TypeConflictError,
-        InvalidNameError (all ValueError)."""
-        config = self._config
-        return Artifact.of(
-            self.store, self.store.resolve(name, entity=config.entity, project=config.project, type=type)
-        )
+        """The version that `[[entity/]project/]collection[:alias|vN]` names, `latest` where it names none.
+
+        Raises NotFoundError, TypeConflictError, InvalidNameError (all ValueError).
+        """
+        membership = self.store.resolve(name, entity=self._entity, project=self._project, type=type)
+        return Artifact.of(self.store, membership, parse_version_name(name).version)
 
     def artifact_exists(self, name: str, type: str | None = None) -> bool:
-        """Whether that version is there."""
+        """Whether that version is there, with that type where one is given. Raises InvalidNameError."""
         try:
             self.artifact(name, type)
-        except NotFoundError:
+        except (NotFoundError, TypeConflictError):
             return False
         return True
 
-    def artifacts(self, type_name: str, name: str) -> list[Artifact]:
-        """The versions of a collection, newest first. Raises NotFoundError, TypeConflictError."""
-        latest = self.artifact(name, type_name).membership.collection
+    def artifacts(
+        self, type_name: str, name: str, per_page: int = 50, tags: str | Iterable[str] | None = None
+    ) -> Pages[Artifact]:
+        """The versions of a collection, newest first; with `tags`, those that have all of them.
+
+        Raises NotFoundError, TypeConflictError.
+        """
+        return self.artifact_collection(type_name, name).artifacts(per_page, tags)
+
+    def artifact_versions(self, type_name: str, name: str, per_page: int = 50) -> Pages[Artifact]:
+        """Deprecated. Use `artifacts`."""
+        deprecated("Api.artifact_versions(type_name, name)", "use Api.artifacts(type_name, name)")
+        return self.artifacts(type_name, name, per_page)
+
+    # -- collections and types
+
+    def artifact_collection(self, type_name: str, name: str) -> ArtifactCollection[Artifact]:
+        """The collection of that type and name. Raises NotFoundError, TypeConflictError."""
+        record = self.store.collection(name, entity=self._entity, project=self._project)
+        if record.type != type_name:
+            raise TypeConflictError(f"{record.path} has the type {record.type!r}, not {type_name!r}")
+        return ArtifactCollection(self.store, record, self._show)
+
+    def artifact_collection_exists(self, name: str, type: str) -> bool:
+        """Whether there is a collection of that name and type. Raises InvalidNameError."""
+        try:
+            self.artifact_collection(type, name)
+        except (NotFoundError, TypeConflictError):
+            return False
+        return True
+
+    def artifact_collections(
+        self, project_name: str, type_name: str, per_page: int = 50
+    ) -> Pages[ArtifactCollection[Artifact]]:
+        """The collections of a type in a project (`[entity/]project`), by name. Raises NotFoundError."""
+        return self.artifact_type(type_name, project_name).collections(per_page)
+
+    def artifact_types(self, project: str | None = None) -> list[ArtifactType[Artifact]]:
+        """The types that have a collection in a project (`[entity/]project`), by name. Raises NotFoundError."""
+        entity, project = self._project_path(project)
         return [
-            Artifact.of(self.store, membership) for membership in reversed(self.store.catalog.memberships(latest.id))
+            ArtifactType(self.store, entity, project, name, self._show) for name in self.store.types(entity, project)
         ]
 
-    def run(self, path: str) -> records.Run:
-        """The record of the run that `[[entity/]project/]id` names. Raises NotFoundError."""
-        return find_run(self.store, path, self._config.entity, self._config.project)
+    def artifact_type(self, type_name: str, project: str | None = None) -> ArtifactType[Artifact]:
+        """A type of a project (`[entity/]project`). Raises NotFoundError."""
+        entity, project = self._project_path(project)
+        names = self.store.types(entity, project)
+        if type_name not in names:
+            there = f"there is {', '.join(names)}" if names else "there is none"
+            raise NotFoundError(f"no type {shown(type_name)} in {entity}/{project}; {there}")
+        return ArtifactType(self.store, entity, project, type_name, self._show)
 
+    # -- runs
 
-def _running() -> Run:
-    begun = current_run()
-    if begun is None:
-        raise ArtifactStatusError("no run is begun; call artifactfs.init() first")
-    return begun
+    def run(self, path: str) -> RecordedRun[Artifact]:
+        """The run that `[[entity/]project/]id` names. Raises NotFoundError, InvalidNameError."""
+        return self._run(find_run(self.store, path, self._entity, self._project))
 
+    def runs(
+        self, path: str | None = None, filters: Any = None, order: str = "-created_at", per_page: int = 50
+    ) -> Pages[RecordedRun[Artifact]]:
+        """The runs of a project (`[entity/]project`), newest first, or oldest first with the order `+created_at`.
 
-def _log_alone(artifact: Artifact) -> None:
-    """What `artifact.save()` does: the current run logs it, or a run of job type `auto` made for it."""
-    begun = current_run()
-    if begun is not None:
-        begun.log_artifact(artifact)
-        return
-    with init(job_type="auto") as alone:
-        alone.log_artifact(artifact)
+        Raises NotFoundError, InvalidError for filters, which are not known here, and for another order.
+        """
+        if filters:
+            raise InvalidError("filters are not known here; choose among the runs in Python")
+        if order not in ("-created_at", "+created_at", "created_at"):
+            raise InvalidError(f"order {shown(order)} is not known here; use '-created_at' or '+created_at'")
+        entity, project = self._project_path(path)
+        self.store.catalog.project(entity, project)
 
+        def found() -> list[RecordedRun[Artifact]]:
+            newest = [self._run(run) for run in self.store.catalog.runs(entity, project)]
+            return newest if order == "-created_at" else newest[::-1]
 
-def _likely_store() -> Store | None:
-    """The store that a draft made now will most likely be logged to, if there is one yet."""
-    begun = current_run()
-    if begun is not None:
-        return begun.store
-    settings = load()
-    return _store(None, settings) if is_store(settings.store) else None
+        return listed(found, per_page)
 
+    # -- inside
 
-def _staging_root() -> str:
-    """Drafts are staged in the store that they are for, so that publishing is a rename; else in the cache directory."""
-    store = _likely_store()
-    if store is not None and store.writable:
-        return store.staging_root
-    root = os.path.join(load().cache_dir, "staging")
-    sweep(root)
-    return root
+    def _show(self, membership: Membership) -> Artifact:
+        return Artifact.of(self.store, membership)
 
+    def _run(self, record: Run) -> RecordedRun[Artifact]:
+        return RecordedRun(self.store, record, self._show)
 
-def _memory() -> str | None:
-    store = _likely_store()
-    return None if store is None else memory_of(load().cache_dir, store.id)
-
-
-surroundings.log = _log_alone
-surroundings.staging_root = _staging_root
-surroundings.artifact_dir = lambda: load().artifact_dir
-surroundings.memory = _memory
-surroundings.digest_algorithm = lambda: load().digest_algorithm
+    def _project_path(self, text: str | None) -> tuple[str, str]:
+        """`[entity/]project` with the entity filled in. Raises InvalidNameError."""
+        if text is None:
+            return self._entity, self._project
+        entity, slash, project = text.rpartition("/")
+        return check_name("entity", entity if slash else self._entity), check_name("project", project)

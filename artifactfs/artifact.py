@@ -1,85 +1,64 @@
-"""Artifact: a draft being filled, or a logged version being read.
+"""Artifact: the class that users know, a draft first and a logged version after.
 
-`Draft` is what a store needs to make a version; `Artifact` is the class that users know, over a draft first and over
-a membership once it is logged. Owns neither catalog nor blobs: what it needs of a store is the protocol below.
+What it says of itself is in fields.py, what a draft does in draft.py, what a logged version remembers in logged.py, and
+files are written by download.py and checkout.py; this puts them together. Owns neither catalog nor blobs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
-import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import IO, Any, Literal, Protocol
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import IO, Any
 
 from . import download as downloading
+from . import html
+from .collection import ArtifactCollection
+from .deprecation import deprecated
 from .digest import DigestAlgorithm
-from .draft import Draft, Policy, Progress, checked_description
+from .draft import Draft, Policy, Progress
 from .errors import (
-    ArtifactFinalizedError,
     ArtifactNotLoggedError,
     EntryNotFoundError,
+    InvalidError,
     InvalidNameError,
     VerificationError,
+    WaitTimeoutError,
 )
+from .fields import ArtifactFields, ArtifactStore
+from .files import File
+from .labels import texts
+from .logged import Logged
 from .manifest import Entry, Manifest
-from .metadata import checked_metadata, checked_text
-from .names import normalise_entry_path, parse_version_name, shown
+from .names import VersionName, normalise_entry_path, parse_version_name, shown
+from .pages import Pages, listed
 from .reader import OpenBlob
-from .records import Collection, Location, Membership, Run, Version
+from .recorded import RecordedRun
+from .records import Collection, Membership, Run
 from .sources import Symlinks
-
-State = Literal["PENDING", "COMMITTED"]
+from .surroundings import surroundings
 
 _SHOWN_PATHS = 20
 
-
-class ArtifactStore(Protocol):
-    """What an artifact needs of a store; see store.Store for what each call promises."""
-
-    @property
-    def location(self) -> str: ...
-    @property
-    def id(self) -> str: ...
-    def manifest_of(self, version: Version) -> Manifest: ...
-    def locate(self, digests: Sequence[bytes]) -> Mapping[bytes, Location]: ...
-    def open_entry(self, entry: Entry, hint: Location | None = None) -> OpenBlob: ...
-    def read_entry(self, entry: Entry, hint: Location | None = None) -> bytes: ...
-    def verify_stored(self, version: Version, progress: Progress | None = None) -> list[str]: ...
-    def set_aliases(
-        self, membership: Membership, add: Iterable[str] = (), remove: Iterable[str] = ()
-    ) -> Membership: ...
-    def link(
-        self, version: Version, entity: str, project: str, portfolio: str, aliases: Iterable[str] = ()
-    ) -> Membership: ...
-    def unlink(self, membership: Membership) -> None: ...
-    def describe(self, version: Version, *, description: str | None, metadata: Mapping[str, Any]) -> None: ...
-    def users_of(self, version: Version) -> list[Run]: ...
-    def logger_of(self, version: Version) -> Run | None: ...
+# wandb's names for what it stores as JSON under `NAME.<one of these>.json`.
+_TYPED = (
+    *("table", "joined-table", "partitioned-table", "classes", "mask", "bounding-boxes", "image-file", "audio-file"),
+    *("video-file", "html-file", "object3D-file", "molecule-file", "bokeh-file", "plotly-file", "graph-file"),
+    *("histogram", "wb_trace_tree", "pytorch-model-file", "sklearn-model-file", "tfkeras-model-file"),
+)
 
 
-@dataclass
-class Surroundings:
-    """What a draft takes from where the program runs; `connect` fills it in."""
-
-    staging_root: Callable[[], str] = lambda: os.path.join(tempfile.gettempdir(), f"artifactfs-{os.getuid()}")
-    artifact_dir: Callable[[], str] = lambda: "artifacts"
-    digest_algorithm: Callable[[], str] = lambda: DigestAlgorithm.BLAKE3.value
-    memory: Callable[[], str | None] = lambda: None
-    log: Callable[[Artifact], None] | None = None
-
-
-surroundings = Surroundings()
-
-
-class Artifact:
+class Artifact(ArtifactFields):
     """A named, typed collection of files: a draft until it is logged, a version after.
 
-    `type` may be anything but `job` and `wandb-*`. `metadata` is a JSON object (see metadata.py). Names follow
-    names.py. Semantics are those of W&B's `Artifact`, version 0.17.9, where it has the method. Raises InvalidNameError,
-    InvalidMetadataError (both ValueError), TypeError.
+    `name` and `type` follow names.py; `type` may be anything but `job` and `wandb-*`. `metadata` is a JSON object (see
+    metadata.py). `incremental` makes the new version start from the current `latest`, to which the draft adds and
+    replaces. `use_as` is the role under which runs use it unless they say another. `digest_algorithm` is "BLAKE3",
+    "XXH128" or "MD5" (default: the configuration's). Semantics are those of W&B's `Artifact`, version 0.17.9, where it
+    has the name. Raises InvalidNameError, InvalidMetadataError (both ValueError), TypeError.
     """
 
     def __init__(
@@ -88,201 +67,106 @@ class Artifact:
         type: str,
         description: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        incremental: bool = False,
+        use_as: str | None = None,
         *,
         digest_algorithm: str | DigestAlgorithm | None = None,
-        tags: Iterable[str] = (),
+        tags: Iterable[str] | None = None,
         staging_root: Callable[[], str] | None = None,
     ) -> None:
-        self._draft: Draft | None = Draft(
-            name,
-            type,
-            DigestAlgorithm.parse(digest_algorithm or surroundings.digest_algorithm()),
-            staging_root or surroundings.staging_root,
-            description=description,
-            metadata=metadata,
-            tags=texts("tag", tags),
-            memory=surroundings.memory,
+        self._fill(
+            Draft(
+                name,
+                type,
+                DigestAlgorithm.parse(digest_algorithm or surroundings.digest_algorithm()),
+                staging_root or surroundings.staging_root,
+                description=description,
+                metadata=metadata,
+                tags=texts("tag", tags),
+                memory=surroundings.memory,
+                incremental=incremental,
+                use_as=use_as,
+            )
         )
-        self._added: dict[str, str] = {}
-        self._store: ArtifactStore | None = None
-        self._membership: Membership | None = None
-        self._manifest: Manifest | None = None
-        self._finalized = False
 
     @classmethod
-    def of(cls, store: ArtifactStore, membership: Membership) -> Artifact:
-        """The artifact of a logged version, as a collection shows it."""
+    def of(cls, store: ArtifactStore, membership: Membership, asked: str | None = None) -> Artifact:
+        """The artifact of a logged version as a collection shows it; `asked` is the alias or `vN` of the question."""
         artifact = cls.__new__(cls)
-        artifact._draft = None
-        artifact._added = {}
-        artifact._manifest = None
-        artifact._finalized = True
-        artifact._store = store
-        artifact._membership = membership
+        artifact._fill(None)
+        artifact._become(store, Logged(membership, asked))
         return artifact
 
     def __repr__(self) -> str:
-        return f"<Artifact {self.qualified_name if self._membership else self.name + ' (draft)'}>"
+        return f"<Artifact {self.name + ' (draft)' if self._logged is None else self.qualified_name}>"
+
+    # -- drafts and logged versions
+
+    def follow(self, future: Future[None]) -> None:
+        """Be what `wait` waits for: logging in the background. Called by who logs it."""
+        self._future = future
+
+    def wait(self, timeout: float | None = None) -> Artifact:
+        """Itself, once it is logged. `timeout` is in seconds, None without end.
+
+        Raises ArtifactNotLoggedError on a draft that nobody logs, WaitTimeoutError, and what logging raised.
+        """
+        if self._future is not None:
+            try:
+                self._future.result(timeout)
+            except FutureTimeoutError:
+                if not self._future.done():
+                    raise WaitTimeoutError(f"{self.name} is not logged after {timeout} s; wait again") from None
+                raise
+        self._as_logged("wait()")
+        return self
+
+    def save(self, project: str | None = None, settings: Any = None) -> None:
+        """Log the draft by the current run, or by a run of job type `auto` made for it (in `project`).
+
+        On a logged version, write what this object changed of aliases, description, metadata, tags and ttl, as a
+        difference: what others changed meanwhile stays. `settings` has no meaning here. Raises as Run.log_artifact;
+        NotFoundError when the version is gone.
+        """
+        del settings
+        if self._logged is not None:
+            self._logged.save(self._logged_store)
+        elif surroundings.log is None:
+            raise ArtifactNotLoggedError("no store is connected; use `import artifactfs` and artifactfs.init()")
+        else:
+            surroundings.log(self, project)
+
+    def new_draft(self) -> Artifact:
+        """A draft with the same contents, description and metadata, for the sequence that owns this version.
+
+        Nothing is read or copied for what does not change; saved unchanged while this is `latest`, it makes no version.
+        Raises ArtifactNotLoggedError.
+        """
+        version = self._as_logged("new_draft()").version
+        artifact = Artifact.__new__(Artifact)
+        artifact._fill(
+            Draft.of(
+                version,
+                self.manifest,
+                surroundings.staging_root,
+                memory=surroundings.memory,
+            )
+        )
+        return artifact
 
     # -- what it is
-
-    def is_draft(self) -> bool:
-        """Whether it is not logged yet."""
-        return self._membership is None
-
-    @property
-    def draft(self) -> Draft:
-        """The draft, for a store to log. Raises ArtifactFinalizedError on a logged version."""
-        if self._draft is None:
-            raise ArtifactFinalizedError(f"{self.name} is logged already; make a new artifact to change it")
-        return self._draft
-
-    @property
-    def membership(self) -> Membership:
-        """The logged version as its collection shows it. Raises ArtifactNotLoggedError on a draft."""
-        if self._membership is None:
-            raise ArtifactNotLoggedError(
-                f"artifact {self.name!r} is not logged yet; log it with run.log_artifact() or save()"
-            )
-        return self._membership
-
-    def is_in(self, store_id: str) -> bool:
-        """Whether the store of that id may log or show it: it is the one that it was logged to, or this is a draft."""
-        return self._store is None or self._store.id == store_id
-
-    @property
-    def state(self) -> State:
-        """PENDING for a draft, COMMITTED once logged."""
-        return "PENDING" if self.is_draft() else "COMMITTED"
-
-    @property
-    def id(self) -> str | None:
-        """The version's id in its store; None for a draft."""
-        return None if self._membership is None else str(self._membership.version.id)
-
-    @property
-    def name(self) -> str:
-        """The collection's name for a draft, `collection:vN` once logged."""
-        return self.membership.name if self._draft is None else self._draft.name
-
-    @property
-    def type(self) -> str:
-        """The artifact's type."""
-        return self.membership.version.collection.type if self._draft is None else self._draft.type
-
-    @property
-    def entity(self) -> str:
-        """The entity of the collection it was asked for by. Raises ArtifactNotLoggedError."""
-        return self.membership.collection.entity
-
-    @property
-    def project(self) -> str:
-        """The project of the collection it was asked for by. Raises ArtifactNotLoggedError."""
-        return self.membership.collection.project
-
-    @property
-    def qualified_name(self) -> str:
-        """`entity/project/collection:vN`. Raises ArtifactNotLoggedError."""
-        return self.membership.qualified_name
-
-    @property
-    def version(self) -> str:
-        """`vN`, as the collection counts. Raises ArtifactNotLoggedError."""
-        return f"v{self.membership.number}"
-
-    @property
-    def collection(self) -> Collection:
-        """The collection it was asked for by. Raises ArtifactNotLoggedError."""
-        return self.membership.collection
-
-    @property
-    def source_name(self) -> str:
-        """`collection:vN` in the sequence that owns it; a draft's has no version."""
-        return self.membership.version.name if self._draft is None else self._draft.name
-
-    @property
-    def source_qualified_name(self) -> str:
-        """`entity/project/collection:vN` in the sequence that owns it. Raises ArtifactNotLoggedError."""
-        return self.membership.version.qualified_name
-
-    @property
-    def digest(self) -> str:
-        """The artifact's digest: hex, by its digest algorithm."""
-        return self.membership.version.digest if self._draft is None else self._draft.manifest.digest()
-
-    @property
-    def digest_algorithm(self) -> DigestAlgorithm:
-        """The algorithm of `digest` and of the entries' digests."""
-        if self._draft is None:
-            return DigestAlgorithm(self.membership.version.digest_algorithm)
-        return self._draft.manifest.algorithm
-
-    @property
-    def size(self) -> int:
-        """Bytes of all entries; a reference of unknown size counts as 0."""
-        return self.membership.version.size if self._draft is None else self._draft.manifest.size
-
-    @property
-    def file_count(self) -> int:
-        """How many entries it has. Raises ArtifactNotLoggedError."""
-        return self.membership.version.file_count
-
-    @property
-    def created_at(self) -> str:
-        """When it was logged, ISO 8601 in UTC. Raises ArtifactNotLoggedError."""
-        return iso_time(self.membership.version.created_at)
 
     @property
     def manifest(self) -> Manifest:
         """The entries. A logged version's is read from the store at its first use."""
-        if self._draft is not None:
-            return self._draft.manifest
+        if self._logged is None:
+            return self.draft.manifest
         if self._manifest is None:
-            self._manifest = self._logged_store.manifest_of(self.membership.version)
+            manifest = self._logged_store.manifest_of(self._logged.version)
+            for entry in manifest.entries.values():
+                entry.parent = self
+            self._manifest = manifest
         return self._manifest
-
-    @property
-    def description(self) -> str | None:
-        """Free text about it; settable, at once on a logged version."""
-        return self.membership.version.description if self._draft is None else self._draft.description
-
-    @description.setter
-    def description(self, value: str | None) -> None:
-        checked_description(value)
-        if self._draft is not None:
-            self._draft.description = value
-        else:
-            self._describe(value, self.metadata)
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The JSON object that came with it; setting it checks as the constructor does."""
-        return self._draft.metadata if self._draft is not None else dict(self.membership.version.metadata)
-
-    @metadata.setter
-    def metadata(self, value: Mapping[str, Any] | None) -> None:
-        checked = checked_metadata(value)
-        if self._draft is not None:
-            self._draft.metadata = checked
-        else:
-            self._describe(self.description, checked)
-
-    @property
-    def tags(self) -> list[str]:
-        """The version's tags."""
-        return list(self._draft.tags if self._draft is not None else self.membership.version.tags)
-
-    @property
-    def aliases(self) -> list[str]:
-        """The aliases in its collection, sorted. Raises ArtifactNotLoggedError."""
-        return list(self.membership.aliases)
-
-    @aliases.setter
-    def aliases(self, value: Iterable[str]) -> None:
-        wanted, present = set(texts("alias", value)), set(self.membership.aliases)
-        self._membership = self._logged_store.set_aliases(
-            self.membership, sorted(wanted - present), sorted(present - wanted)
-        )
 
     # -- filling a draft
 
@@ -309,19 +193,31 @@ class Artifact:
         name: str | None = None,
         skip_cache: bool = False,
         policy: Policy = "mutable",
-        merge: bool = False,
+        merge: bool = True,
         *,
+        overwrite: bool = False,
         symlinks: Symlinks = "follow",
         progress: Progress | None = None,
     ) -> None:
         """Add all files below a directory; see Draft.add_dir. Raises ArtifactFinalizedError too."""
-        self._open_draft.add_dir(local_path, name, skip_cache, policy, merge, symlinks=symlinks, progress=progress)
+        self._open_draft.add_dir(
+            local_path, name, skip_cache, policy, merge, overwrite=overwrite, symlinks=symlinks, progress=progress
+        )
 
     def new_file(
         self, name: str, mode: str = "w", encoding: str | None = None
     ) -> contextlib.AbstractContextManager[IO[Any]]:
         """A new file, open for writing; see Draft.new_file. Raises ArtifactFinalizedError too."""
         return self._open_draft.new_file(name, mode, encoding)
+
+    def add_reference(
+        self, uri: str | Entry, name: str | None = None, checksum: bool = True, max_objects: int | None = None
+    ) -> list[Entry]:
+        """Add what lies elsewhere, or an entry of another artifact; see Draft.add_reference.
+
+        Raises ArtifactFinalizedError too.
+        """
+        return self._open_draft.add_reference(uri, name, checksum, max_objects, resolve=surroundings.resolve)
 
     def remove(self, item: str | os.PathLike[str] | Entry) -> None:
         """Take out a file or directory; see Draft.remove. Raises ArtifactFinalizedError too."""
@@ -331,80 +227,131 @@ class Artifact:
         """Close the draft: nothing can be added or removed any more."""
         self._finalized = True
 
-    def get_added_local_path_name(self, local_path: str) -> str | None:
-        """The entry path that a local file was added under, or None."""
+    def get_added_local_path_name(self, local_path: str | os.PathLike[str]) -> str | None:
+        """The entry path that a local file (as given, or absolute) was added under, or None."""
         added = self._added if self._draft is None else self._draft.added
-        given = os.fspath(local_path)
-        return added.get(os.path.join(os.getcwd(), given))
+        return added.get(os.path.join(os.getcwd(), os.fspath(local_path)))
 
-    def become(self, store: ArtifactStore, membership: Membership) -> None:
-        """Turn from the draft into the version that a store made of it. Called by who logged it."""
-        if self._draft is not None:
-            self._added = self._draft.added
-            self._draft.close()
-        self._draft, self._manifest = None, None
-        self._store, self._membership, self._finalized = store, membership, True
+    # -- the files of a logged version
 
-    def save(self) -> None:
-        """Log the draft by the current run, or by a run of job type `auto` made for it. Logged already: nothing."""
-        if self._draft is not None:
-            if surroundings.log is None:
-                raise ArtifactNotLoggedError("no store is connected; use `import artifactfs` and artifactfs.init()")
-            surroundings.log(self)
+    def get_entry(self, name: str | os.PathLike[str]) -> Entry:
+        """The entry of that path, or the typed object (such as a table) of that name.
 
-    def wait(self, timeout: float | None = None) -> Artifact:
-        """Itself, once logged; logging is synchronous here. Raises ArtifactNotLoggedError on a draft."""
-        del timeout
-        _ = self.membership
-        return self
+        Raises EntryNotFoundError (a KeyError), ArtifactNotLoggedError.
+        """
+        self._as_logged("get_entry()")
+        path = normalise_entry_path(os.fspath(name))
+        for candidate in (path, *_typed_names(path)):
+            entry = self.manifest.get_entry_by_path(candidate)
+            if entry is not None:
+                return entry
+        raise EntryNotFoundError(f"{self.name} has no entry {shown(path)}; its files are in `artifactfs ls`")
 
-    # -- reading a logged version
+    def get_path(self, name: str | os.PathLike[str]) -> Entry:
+        """Deprecated. Use `get_entry`."""
+        deprecated("Artifact.get_path(name)", "use Artifact.get_entry(name)")
+        return self.get_entry(name)
 
-    def get_entry(self, name: str) -> Entry:
-        """The entry of that path. Raises EntryNotFoundError (a KeyError), ArtifactNotLoggedError."""
-        _ = self.membership
-        entry = self.manifest.get_entry_by_path(normalise_entry_path(name))
-        if entry is None:
-            raise EntryNotFoundError(f"{self.name} has no entry {shown(name)}; its files are in `artifactfs ls`")
-        return entry
+    def get(self, name: str) -> Any:
+        """The typed object of that name; None where there is none.
+
+        Raises InvalidError for one of a class that this version of the library does not know, ArtifactNotLoggedError.
+        """
+        self._as_logged("get()")
+        path = normalise_entry_path(name)
+        for candidate in _typed_names(path):
+            if candidate in self.manifest:
+                raise InvalidError(f"{shown(candidate)} is of a class that is not known here; read it with get_entry()")
+        return None
 
     def open(self, path: str) -> OpenBlob:
         """An entry's bytes, open for ranged reads. Raises EntryNotFoundError, MissingBlobError, DamageError."""
         return self._logged_store.open_entry(self.get_entry(path))
 
+    def files(self, names: Sequence[str] | None = None, per_page: int = 50) -> Pages[File]:
+        """The files, sorted by path; only those of `names` where given. Raises ArtifactNotLoggedError."""
+        self._as_logged("files()")
+        wanted = None if names is None else set(names)
+
+        def chosen() -> list[File]:
+            entries = self.manifest.in_order()
+            return [File(entry, self.updated_at) for entry in entries if wanted is None or entry.path in wanted]
+
+        return listed(chosen, per_page)
+
+    def file(self, root: str | os.PathLike[str] | None = None) -> str:
+        """Download the one file that it has, below `root` (default: as `download`), and return its path.
+
+        Raises InvalidError (a ValueError) when it has more than one, or none; and as `download`.
+        """
+        self._as_logged("file()")
+        entries = self.manifest.entries
+        if len(entries) != 1:
+            raise InvalidError(
+                f"{self.name} has {len(entries)} files, not one; use download(), or get_entry(path).download()"
+            )
+        return next(iter(entries.values())).download(None if root is None else os.fspath(root))
+
     def download(
         self,
         root: str | os.PathLike[str] | None = None,
-        path_prefix: str | None = None,
+        allow_missing_references: bool = False,
+        skip_cache: bool | None = None,
+        path_prefix: str | os.PathLike[str] | None = None,
         *,
         progress: Progress | None = None,
     ) -> str:
         """Write the files into `root` (default: the artifact directory, below its source name) and return that path.
 
         Files in `root` that are not of this version stay, a file that is right is not written again. `path_prefix` is
-        a plain string prefix of the entry paths. Interrupted anywhere, no half file has a final name, and the next
-        download to the same place goes on. Raises ConflictError (for a place in the store too), DamageError,
-        MissingBlobError, NoSpaceError, NotAllowedError.
+        a plain string prefix of the entry paths. A reference whose target is gone or changed is MissingReferenceError
+        (a FileNotFoundError), a warning with `allow_missing_references`. Interrupted anywhere, no half file has a final
+        name, and the next download to the same place goes on. `skip_cache` has no meaning here: files are written
+        once. Raises ConflictError (for a place in the store too), DamageError, MissingBlobError, NoSpaceError,
+        NotAllowedError, UnavailableError (a RuntimeError) when the store is out of reach.
         """
-        membership = self.membership
-        target = os.fspath(root) if root is not None else os.path.join(surroundings.artifact_dir(), self.source_name)
-        entries = [entry for entry in self.manifest.in_order() if entry.path.startswith(path_prefix or "")]
+        del skip_cache
+        membership = self._as_logged("download()").membership
+        target = self._root(root)
+        prefix = os.fspath(path_prefix) if path_prefix else ""
+        entries = [entry for entry in self.manifest.in_order() if entry.path.startswith(prefix)]
         with _told(progress, f"download {membership.name}", entries) as tell:
-            downloading.download(entries, self._logged_store, target, tell)
+            downloading.download(
+                entries, self._logged_store, target, tell, allow_missing_references=allow_missing_references
+            )
+        return target
+
+    def checkout(self, root: str | os.PathLike[str] | None = None, *, progress: Progress | None = None) -> str:
+        """Make `root` (default: the artifact directory, below its name without version) hold exactly this version.
+
+        Everything else in `root` is removed: links, which are not followed, and empty directories too. `/`, the home
+        directory, a store and a mount are refused with ConflictError. Returns the path; raises as `download`.
+        """
+        from . import checkout as checking_out
+
+        membership = self._as_logged("checkout()").membership
+        default = os.path.join(surroundings.artifact_dir(), self.source_name.partition(":")[0])
+        target = default if root is None else os.fspath(root)
+        entries = list(self.manifest.in_order())
+        with _told(progress, f"check out {membership.name}", entries) as tell:
+            checking_out.checkout(entries, self._logged_store, target, tell, protected=[self._logged_store.location])
         return target
 
     def verify(self, root: str | os.PathLike[str] | None = None, *, progress: Progress | None = None) -> None:
         """Compare a directory (default: where `download` puts it) with the manifest.
 
         Raises VerificationError (a ValueError) that lists every extra, missing and changed path: the first 20 of each,
-        and how many. A file is changed when its bytes are, or whether it is executable. References are left out.
-        Raises NotAllowedError where something may not be read, PathNotFoundError.
+        and how many. A file is changed when its bytes are, or whether it is executable. References are not verified; a
+        warning says how many. Raises NotAllowedError where something may not be read, PathNotFoundError.
         """
-        _ = self.membership
-        target = os.fspath(root) if root is not None else os.path.join(surroundings.artifact_dir(), self.source_name)
+        self._as_logged("verify()")
+        target = self._root(root)
         entries = list(self.manifest.in_order())
         with _told(progress, f"verify {self.name}", entries) as tell:
             mismatch = downloading.compare(entries, target, tell)
+        references = sum(entry.ref is not None for entry in entries)
+        if references:
+            warnings.warn(f"skipped verification of {references} references", UserWarning, stacklevel=2)
         faults = [
             f"{len(paths)} {kind}: {', '.join(shown(path) for path in paths[:_SHOWN_PATHS])}"
             + (", ..." if len(paths) > _SHOWN_PATHS else "")
@@ -417,25 +364,50 @@ class Artifact:
 
     def verify_stored(self, *, progress: Progress | None = None) -> None:
         """Read every stored byte and check it. Raises VerificationError that lists the damaged paths."""
+        version = self._as_logged("verify_stored()").version
         with _told(progress, f"verify {self.name}", list(self.manifest.in_order())):
-            damaged = self._logged_store.verify_stored(self.membership.version, progress)
+            damaged = self._logged_store.verify_stored(version, progress)
         if damaged:
-            listed = ", ".join(shown(path) for path in damaged[:_SHOWN_PATHS])
-            text = f"{self.name} is damaged in {len(damaged)} of its files: {listed}"
+            listing = ", ".join(shown(path) for path in damaged[:_SHOWN_PATHS])
+            text = f"{self.name} is damaged in {len(damaged)} of its files: {listing}"
             raise VerificationError(text, faults=[("damaged", path) for path in damaged])
+
+    def download_entry(self, entry: Entry, root: str | None, skip_cache: bool) -> str:
+        """Write one entry below `root` (default: as `download`) and return its path. Entry.download calls it."""
+        del skip_cache
+        self._as_logged("download()")
+        return downloading.download_one(entry, self._logged_store, self._root(root))
+
+    def target_of(self, entry: Entry) -> str:
+        """The URI that a reference leads to. Entry.ref_target calls it."""
+        return entry.ref or ""
+
+    # -- links, deletion, lineage
+
+    @property
+    def collection(self) -> ArtifactCollection[Artifact]:
+        """The collection it was asked for by. Raises ArtifactNotLoggedError."""
+        return self._collection(self._as_logged("collection").membership.collection)
+
+    @property
+    def source_collection(self) -> ArtifactCollection[Artifact]:
+        """The sequence that owns it. Raises ArtifactNotLoggedError."""
+        return self._collection(self._as_logged("source_collection").version.collection)
 
     def link(self, target_path: str, aliases: Iterable[str] | None = None) -> Artifact:
         """Show the version in a portfolio: `portfolio`, `project/portfolio` or `entity/project/portfolio`.
 
-        Returns the artifact as the portfolio shows it. Raises InvalidNameError, TypeConflictError, ConflictError.
+        Names that are left out are those of the sequence that owns it. `model-registry/name` is a registered model, for
+        types that contain `model`. Linked already, it keeps its number there, and the aliases move to it. Returns the
+        artifact as the portfolio shows it. Raises ArtifactNotLoggedError, InvalidNameError, TypeConflictError,
+        ConflictError.
         """
-        target = parse_version_name(target_path)
-        if target.version is not None:
-            raise InvalidNameError(f"{shown(target_path)} names a version; link to a portfolio, aliases apart")
+        version = self._as_logged("link()").version
+        target = portfolio_name(target_path).within(self.source_entity, self.source_project)
         membership = self._logged_store.link(
-            self.membership.version,
-            target.entity or self.entity,
-            target.project or self.project,
+            version,
+            target.entity or self.source_entity,
+            target.project or self.source_project,
             target.collection,
             texts("alias", aliases),
         )
@@ -443,55 +415,78 @@ class Artifact:
 
     def unlink(self) -> None:
         """Take the link away by which this was asked for. Raises NotFoundError (a ValueError) on a source version."""
-        self._logged_store.unlink(self.membership)
+        self._logged_store.unlink(self._as_logged("unlink()").membership)
 
-    def used_by(self) -> list[Run]:
-        """The runs that used it. Raises ArtifactNotLoggedError."""
-        return self._logged_store.users_of(self.membership.version)
+    def delete(self, delete_aliases: bool = False, force: bool = False) -> None:
+        """Delete the version; asked for by a portfolio, only the link goes. Its number is not used again.
 
-    def logged_by(self) -> Run | None:
+        Raises AliasConflictError while it has aliases besides `latest`, unless `delete_aliases`; ConflictError while
+        other versions refer to its entries, unless `force`; NotFoundError when it is gone; ArtifactNotLoggedError.
+        """
+        logged = self._as_logged("delete()")
+        self._logged_store.delete_version(logged.membership, delete_aliases=delete_aliases, force=force)
+        logged.deleted = logged.membership.link_id is None
+
+    def used_by(self) -> list[RecordedRun[Artifact]]:
+        """The runs that used it, oldest first. Raises ArtifactNotLoggedError."""
+        runs = self._logged_store.users_of(self._as_logged("used_by()").version)
+        return [self._run(run) for run in runs]
+
+    def logged_by(self) -> RecordedRun[Artifact] | None:
         """The run that logged it, if any. Raises ArtifactNotLoggedError."""
-        return self._logged_store.logger_of(self.membership.version)
+        run = self._logged_store.logger_of(self._as_logged("logged_by()").version)
+        return None if run is None else self._run(run)
+
+    def json_encode(self) -> dict[str, Any]:
+        """What stands for it in a run's config: `_type _version id version sequenceName usedAs`.
+
+        Raises ArtifactNotLoggedError.
+        """
+        version = self._as_logged("json_encode()").version
+        return {
+            "_type": "artifactVersion",
+            "_version": "v0",
+            "id": self.id,
+            "version": f"v{version.number}",
+            "sequenceName": version.collection.name,
+            "usedAs": self._use_as,
+        }
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, object] = {"type": self.type, "state": self.state, "digest": self.digest, "bytes": self.size}
+        if self._logged is not None:
+            rows |= {"files": self.file_count, "aliases": self.aliases, "logged": self.created_at}
+        rows |= {"description": self.description, "tags": self.tags, "metadata": self.metadata}
+        return html.facts(f"Artifact {self.name if self._logged is None else self.qualified_name}", rows)
 
     # -- inside
 
-    @property
-    def _logged_store(self) -> ArtifactStore:
-        _ = self.membership
-        if self._store is None:
-            raise ArtifactNotLoggedError(f"{self.name} is not connected to a store")
-        return self._store
+    def _root(self, root: str | os.PathLike[str] | None) -> str:
+        return os.path.join(surroundings.artifact_dir(), self.source_name) if root is None else os.fspath(root)
 
-    def _describe(self, description: str | None, metadata: Mapping[str, Any]) -> None:
-        membership = self.membership
-        self._logged_store.describe(membership.version, description=description, metadata=metadata)
-        version = replace(membership.version, description=description, metadata=metadata)
-        self._membership = replace(membership, version=version)
+    def _show(self, membership: Membership) -> Artifact:
+        return Artifact.of(self._logged_store, membership)
 
-    @property
-    def _open_draft(self) -> Draft:
-        draft = self.draft
-        if self._finalized:
-            raise ArtifactFinalizedError(f"artifact {self.name!r} is finalized; nothing can be added or removed")
-        return draft
+    def _collection(self, record: Collection) -> ArtifactCollection[Artifact]:
+        return ArtifactCollection(self._logged_store, record, self._show)
+
+    def _run(self, record: Run) -> RecordedRun[Artifact]:
+        return RecordedRun(self._logged_store, record, self._show)
 
 
-def texts(kind: str, values: Iterable[str] | None) -> tuple[str, ...]:
-    """Aliases or tags as a tuple; one string is one of them.
-
-    Raises TypeError for what is no string, InvalidMetadataError for what is no text.
-    """
-    given = (values,) if isinstance(values, str) else tuple(values or ())
-    for value in given:
-        if not isinstance(value, str):
-            raise TypeError(f"{kind} must be a string, not {type(value).__name__}")
-    return tuple(checked_text(value, kind) for value in given)
+def portfolio_name(text: str) -> VersionName:
+    """Parse `[[entity/]project/]portfolio`, which may have no version. Raises InvalidNameError."""
+    target = parse_version_name(text)
+    if target.version is not None:
+        raise InvalidNameError(f"{shown(text)} names a version; link to a portfolio, aliases apart")
+    return target
 
 
-def iso_time(nanoseconds: int) -> str:
-    """A record's time as ISO 8601 in UTC, to the microsecond."""
-    moment = datetime.datetime.fromtimestamp(nanoseconds // 1000 / 1e6, datetime.timezone.utc)
-    return moment.isoformat().replace("+00:00", "Z")
+def _typed_names(path: str) -> Iterator[str]:
+    """The paths that a typed object of that name may have."""
+    for kind in _TYPED:
+        suffix = f"{kind}.json"
+        yield path if path.endswith(suffix) else f"{path}.{suffix}"
 
 
 @contextlib.contextmanager

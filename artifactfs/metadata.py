@@ -14,18 +14,18 @@ _MAX_DEPTH = 32
 _MAX_INTEGER = 2**63
 
 
-def checked_metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
+def checked_metadata(value: Mapping[str, Any] | None, *, limit: int | None = MAX_KEYS) -> dict[str, Any]:
     """A deep copy of `value` as plain JSON: tuples and sets become lists, dates ISO 8601 strings, numpy and pandas
     scalars numbers, arrays lists. None gives an empty object.
 
     Raises TypeError when it is no mapping, InvalidMetadataError when something in it is not JSON (NaN and infinity
-    are not), when a key is no string, or when there are more than 100 keys in all.
+    are not), when a key is no string, or when there are more than `limit` keys in all (None: any number).
     """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata must be a dictionary, not {type(value).__name__}")
-    counted = [0]
+    counted = [MAX_KEYS - limit if limit is not None else -(1 << 62)]
     plain: dict[str, Any] = _plain(value, "metadata", 0, counted)
     return plain
 

@@ -46,6 +46,14 @@ def check_name(kind: str, value: str) -> str:
     return value
 
 
+def check_type(value: str) -> str:
+    """Return `value` if artifacts may have that type: a name, but not `job` or `wandb-*`. Raises InvalidNameError."""
+    check_name("type", value)
+    if value == "job" or value.startswith("wandb-"):
+        raise InvalidNameError(f"type {shown(value)} is reserved; choose another")
+    return value
+
+
 def check_alias(value: str) -> str:
     """Return `value` if it may be an alias. Raises InvalidNameError."""
     if not isinstance(value, str):

@@ -1,56 +1,56 @@
 """Store: the facade over a catalog and its blobs. Everything above (runs, mount, CLI) goes through it.
 
-Owns what the words of a call mean (names, no-ops, what may be changed) and the journal beside the blobs. How a version
-is made step by step is publishing.py; SQL, files and buckets are the catalog's and the blobs'.
+Owns what the words of a call mean (names, no-ops, what may be changed) and the journal beside the blobs. What versions
+hold is read by contents.py; how a version is made step by step is publishing.py; SQL, files and buckets are the
+catalog's and the blobs'.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import threading
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import orjson
-import zstandard
 
-from .blobs.durable import storage_error
-from .blobs.protocol import Blobs, is_blob_object, journal_object
+from .blobs.protocol import Blobs, journal_object
 from .catalog.protocol import Catalog
-from .copying import OnBytes, copy_and_hash
+from .contents import Contents
 from .digest import DigestAlgorithm, blob_digest
-from .draft import Draft, Progress
-from .errors import (
-    DamageError,
-    Error,
-    MissingBlobError,
-    NotAllowedError,
-    NotFoundError,
-    ReadOnlyStoreError,
-    StoreError,
-    TypeConflictError,
-    UnavailableError,
-)
-from .manifest import Entry, Manifest
+from .draft import Draft
+from .errors import Error, NotFoundError, ReadOnlyStoreError, TypeConflictError
+from .manifest import Entry
 from .metadata import checked_metadata
-from .names import LATEST, VersionName, check_alias, check_name, parse_version_name, shown, version_number
-from .publishing import Order, Publisher
-from .reader import OpenBlob, Reader
-from .records import Change, Collection, Location, Membership, Run, Version
+from .names import LATEST, VersionName, check_alias, check_name, check_type, parse_version_name, shown, version_number
+from .proposal import Order, kept_back
+from .publishing import Publisher
+from .records import (
+    Alias,
+    Change,
+    Collection,
+    CollectionEdit,
+    Edit,
+    Keep,
+    Membership,
+    Part,
+    Run,
+    RunEdit,
+    Use,
+    Version,
+)
+from .references.artifact import parse_id
 from .staging import Staging
-from .treeindex import TreeIndex, build, encode
 
 _log = logging.getLogger(__name__)
 
-_MANIFEST_LIMIT = 4 << 30
-_OPEN_TREES = 64
+MODEL_REGISTRY = "model-registry"
+"""The project whose portfolios are registered models."""
 
 
-class Store:
+class Store(Contents):
     """One place that holds artifacts. Safe from several threads."""
 
     def __init__(
@@ -64,16 +64,11 @@ class Store:
         writable: bool = True,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.catalog = catalog
-        self.blobs = blobs
+        super().__init__(catalog, blobs, trees_root)
         self.location = location
         self.writable = writable
         self.staging_root = staging_root
-        self.reader = Reader(blobs, catalog.locate)
-        self._trees_root = os.path.join(trees_root, catalog.store_id())
-        self._publisher = Publisher(catalog, blobs, location, staging_root, clock)
-        self._trees: OrderedDict[bytes, TreeIndex] = OrderedDict()
-        self._trees_guard = threading.Lock()
+        self._publisher = Publisher(catalog, blobs, location, staging_root, clock, self.manifest_at)
 
     @property
     def id(self) -> str:
@@ -82,8 +77,7 @@ class Store:
 
     def close(self) -> None:
         """Release connections and mappings."""
-        with self._trees_guard:
-            self._trees.clear()
+        self.forget_trees()
         self.catalog.close()
 
     # -- finding
@@ -111,125 +105,46 @@ class Store:
             raise TypeConflictError(f"{collection.path} has the type {collection.type!r}, not {type!r}")
         return self.catalog.membership(collection.id, parsed.version if parsed.version is not None else LATEST)
 
-    # -- reading
+    def types(self, entity: str, project: str) -> list[str]:
+        """The types that have a collection in a project, by name. Raises NotFoundError."""
+        return [type.name for type in self.catalog.types(self.catalog.project(entity, project).id)]
 
-    def manifest_of(self, version: Version) -> Manifest:
-        """The manifest of a version. Raises DamageError, MissingBlobError, InvalidManifestError."""
-        return Manifest.from_bytes(self.manifest_bytes(version))
+    def collections(self, entity: str, project: str, type: str | None = None) -> list[Collection]:
+        """The collections of a project, or of one type there, by name. Raises NotFoundError."""
+        found = self.catalog.collections(self.catalog.project(entity, project).id)
+        return found if type is None else [collection for collection in found if collection.type == type]
 
-    def manifest_bytes(self, version: Version) -> bytes:
-        """The canonical bytes of a version's manifest. Raises DamageError, MissingBlobError."""
-        location = self.catalog.locate([version.manifest]).get(version.manifest)
-        if location is None:
-            raise MissingBlobError(f"the manifest of {version.qualified_name} is missing; verify the store")
-        packed = self.reader.read_all(version.manifest, location.length, location)
+    def page(
+        self, collection: Collection, *, below: int | None = None, limit: int = 50, tags: tuple[str, ...] = ()
+    ) -> list[Membership]:
+        """The next versions of a collection under a number, newest first; see Catalog.page."""
+        return self.catalog.page(collection.id, below=below, limit=limit, tags=tags)
+
+    def count(self, collection: Collection, *, tags: tuple[str, ...] = ()) -> int:
+        """How many versions a collection shows; with `tags`, those that have all of them."""
+        return self.catalog.count(collection.id, tags=tags)
+
+    def aliases_of(self, collection: Collection) -> list[Alias]:
+        """The aliases of a collection, by name."""
+        return self.catalog.aliases(collection.id)
+
+    def default_ttl(self, collection: Collection) -> int | None:
+        """What a version of the collection inherits, in nanoseconds; None for no ttl."""
+        return self.catalog.default_ttl(collection.id)
+
+    def referred(self, artifact_id: str, path: str) -> Entry | None:
+        """The entry that an artifact's id and a path mean, if this store has both; a deleted version's too.
+
+        Raises DamageError, MissingBlobError.
+        """
+        store_id, version_id = parse_id(artifact_id)
+        if store_id != self.id:
+            return None
         try:
-            if not 0 <= zstandard.frame_content_size(packed) <= _MANIFEST_LIMIT:
-                raise DamageError(f"the manifest of {version.qualified_name} is of no plausible size")
-            return zstandard.ZstdDecompressor().decompress(packed)
-        except zstandard.ZstdError:
-            raise DamageError(f"the manifest of {version.qualified_name} cannot be unpacked") from None
-
-    def tree_of(self, version: Version) -> TreeIndex:
-        """The mapped tree of a version, built when it is missing or wrong. Raises as `manifest_of`."""
-        with self._trees_guard:
-            tree = self._trees.get(version.manifest)
-            if tree is not None:
-                self._trees.move_to_end(version.manifest)
-                return tree
-        tree = self._open_tree(version)
-        with self._trees_guard:
-            self._trees[version.manifest] = tree
-            while len(self._trees) > _OPEN_TREES:
-                self._trees.popitem(last=False)
-        return tree
-
-    def _open_tree(self, version: Version) -> TreeIndex:
-        path = os.path.join(self._trees_root, version.manifest.hex() + ".tree")
-        try:
-            return TreeIndex.open(path, version.manifest)
-        except (DamageError, FileNotFoundError):
-            pass
-        manifest = self.manifest_of(version)
-        locations = self.catalog.locate(list(manifest.blobs()))
-        try:
-            os.makedirs(self._trees_root, mode=0o700, exist_ok=True)
-            build(path, manifest, version.manifest, locations)
-            return TreeIndex.open(path, version.manifest)
-        except (DamageError, StoreError, NotAllowedError, OSError) as error:
-            # A full or read-only cache directory makes it slower, and nothing else.
-            _log.warning("the tree of %s is kept in memory only; %s", version.qualified_name, error)
-            return TreeIndex(encode(manifest, version.manifest, locations), version.manifest)
-
-    def open_entry(self, entry: Entry, hint: Location | None = None) -> OpenBlob:
-        """The bytes of an entry, open for ranged reads. Raises MissingBlobError, DamageError."""
-        if entry.blob is None:
-            raise MissingBlobError(f"{shown(entry.path)} is a reference; its bytes are not in the store")
-        return self.reader.open(entry.blob, entry.size or 0, hint, blocks=entry.blocks)
-
-    def read_entry(self, entry: Entry, hint: Location | None = None) -> bytes:
-        """All bytes of an entry, checked against its digest. Raises MissingBlobError, DamageError."""
-        if entry.blob is None:
-            raise MissingBlobError(f"{shown(entry.path)} is a reference; its bytes are not in the store")
-        return self.reader.read_all(entry.blob, entry.size or 0, hint)
-
-    def locate(self, digests: Sequence[bytes]) -> Mapping[bytes, Location]:
-        """Where live blobs lie; see Catalog.locate."""
-        return self.catalog.locate(digests)
-
-    def verify_stored(self, version: Version, progress: Progress | None = None) -> list[str]:
-        """Read every stored byte of a version and check it; the paths whose bytes are damaged or missing, sorted."""
-        manifest = self.manifest_of(version)
-        locations = self.catalog.locate(list(manifest.blobs()))
-        verdicts: dict[bytes, bool] = {}
-        damaged = []
-        told = 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal told
-            told += count
-            if progress is not None:
-                progress.advance(0, count)
-
-        for entry in manifest.in_order():
-            if entry.blob is None:
-                continue
-            if entry.blob not in verdicts:
-                sound = self._is_sound(entry.blob, entry.size, locations.get(entry.blob), on_bytes)
-                if sound and entry.blocks is not None:
-                    sound = self._is_sound(entry.blocks, None, locations.get(entry.blocks))
-                verdicts[entry.blob] = sound
-            if not verdicts[entry.blob]:
-                damaged.append(entry.path)
-            if progress is not None:
-                progress.advance(1, (entry.size or 0) - told)
-            told = 0
-        return damaged
-
-    def _is_sound(
-        self, blob: bytes, size: int | None, location: Location | None, on_bytes: OnBytes | None = None
-    ) -> bool:
-        """Whether the stored bytes are the blob; `size` None is any. Raises NotAllowedError, UnavailableError."""
-        if location is None or size not in (None, location.length):
-            return False
-        size = location.length
-        try:
-            path = self.blobs.local_file(location.name) if is_blob_object(location.name) else None
-            if path is None:
-                return blob_digest(self.blobs.read(location.name, location.offset, size)) == blob
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                hashed = copy_and_hash(descriptor, None, size, blocks=False, on_bytes=on_bytes)
-            finally:
-                os.close(descriptor)
-            return hashed.blob == blob and hashed.size == size
-        except DamageError:
-            return False
-        except OSError as error:
-            refusal = storage_error(error, location.name)
-            if isinstance(refusal, NotAllowedError | UnavailableError):
-                raise refusal from None  # that says nothing of the bytes
-            return False
+            version = self.catalog.version(version_id)
+        except NotFoundError:
+            return None
+        return self.manifest_of(version).get_entry_by_path(path)
 
     # -- logging
 
@@ -255,27 +170,77 @@ class Store:
         is durable when this returns. Raises what the catalog and blobs raise, SourceChangedError when a file added
         with policy "immutable" is no longer what it was.
         """
-        self._check_writable()
-        check_name("entity", entity)
-        check_name("project", project)
-        aliases = tuple(dict.fromkeys(check_alias(alias) for alias in aliases if alias != LATEST))
-        draft.metadata = checked_metadata(draft.metadata)  # it may have been filled in place
-        digest = draft.manifest.digest()
-        known = self._unchanged(draft, digest, entity, project, log_id)
+        order = self._order(draft, entity, project, aliases, run_id, log_id)
+        known = self._unchanged(draft, order.digest, entity, project, log_id)
         if known is not None:
             draft.remember()
-            return self.log_again(known, aliases, run_id), False
-        answer = self._publisher.publish(
-            Order(draft, digest, entity, project, aliases, run_id, log_id if log_id is not None else uuid.uuid4().hex)
-        )
+            with contextlib.suppress(NotFoundError):  # it was deleted meanwhile
+                return self.log_again(known, order.aliases, run_id), False
+        answer = self._publisher.publish(order)
         draft.remember()
         self._write_journal()
         return answer
+
+    def kept_back(self, draft: Draft, version: Version) -> list[str]:
+        """What a draft that made no version says otherwise than the version: of description, metadata and tags."""
+        return kept_back(draft, version)
+
+    def add_part(
+        self,
+        draft: Draft,
+        distributed_id: str,
+        *,
+        entity: str,
+        project: str,
+        aliases: Sequence[str] = (),
+        run_id: str | None = None,
+    ) -> Part:
+        """Keep a draft's contents for a version that several processes make; see Publisher.add_part."""
+        order = self._order(draft, entity, project, aliases, run_id, None)
+        part = self._publisher.add_part(order, distributed_id)
+        draft.remember()
+        return part
+
+    def finish_parts(
+        self,
+        draft: Draft,
+        distributed_id: str,
+        *,
+        entity: str,
+        project: str,
+        aliases: Sequence[str] = (),
+        run_id: str | None = None,
+    ) -> tuple[Membership, bool]:
+        """Make a version of all parts kept under the id, and of a draft; see Publisher.finish."""
+        answer = self._publisher.finish(self._order(draft, entity, project, aliases, run_id, None), distributed_id)
+        draft.remember()
+        self._write_journal()
+        return answer
+
+    def _order(
+        self, draft: Draft, entity: str, project: str, aliases: Sequence[str], run_id: str | None, log_id: str | None
+    ) -> Order:
+        """What is to be logged, its words checked. Raises InvalidNameError, InvalidMetadataError."""
+        self._check_writable()
+        check_name("entity", entity)
+        check_name("project", project)
+        draft.metadata = checked_metadata(draft.metadata)  # it may have been filled in place
+        return Order(
+            draft,
+            draft.manifest.digest(),
+            entity,
+            project,
+            tuple(dict.fromkeys(check_alias(alias) for alias in aliases if alias != LATEST)),
+            run_id,
+            log_id if log_id is not None else uuid.uuid4().hex,
+        )
 
     def _unchanged(self, draft: Draft, digest: str, entity: str, project: str, log_id: str | None) -> Membership | None:
         """The current latest when the draft holds the same, or what `log_id` made before."""
         if log_id is not None and (done := self.catalog.committed(log_id)) is not None:
             return done
+        if draft.incremental:
+            return None  # what it will hold is known when it is laid on its base
         try:
             collection = self.catalog.collection(entity, project, draft.name)
             latest = self.catalog.membership(collection.id, LATEST)
@@ -297,13 +262,23 @@ class Store:
 
     # -- changing what was logged
 
-    def set_aliases(self, membership: Membership, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Membership:
-        """Add (or move here) and take off aliases of one version. Raises InvalidNameError, NotFoundError."""
+    def edit(self, membership: Membership, edit: Edit) -> Membership:
+        """Write an edit of a version and its aliases in this collection; the membership as it is then.
+
+        Raises InvalidNameError, InvalidMetadataError, NotFoundError.
+        """
         self._check_writable()
-        added, removed = [check_alias(alias) for alias in add], [check_alias(alias) for alias in remove]
-        answer = self.catalog.set_aliases(membership.collection.id, membership.number, added, removed)
+        for alias in (*edit.add_aliases, *edit.remove_aliases):
+            check_alias(alias)
+        if edit.metadata:
+            edit = replace(edit, metadata=checked_metadata(edit.metadata))
+        answer = self.catalog.edit(membership.collection.id, membership.number, edit)
         self._write_journal()
         return answer
+
+    def set_aliases(self, membership: Membership, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Membership:
+        """Add (or move here) and take off aliases of one version. Raises InvalidNameError, NotFoundError."""
+        return self.edit(membership, Edit(add_aliases=tuple(add), remove_aliases=tuple(remove)))
 
     def remove_alias(self, collection: Collection, alias: str) -> Membership:
         """Take an alias off; the membership it named, as it is now. Raises NotFoundError."""
@@ -317,10 +292,19 @@ class Store:
     def link(
         self, version: Version, entity: str, project: str, portfolio: str, aliases: Iterable[str] = ()
     ) -> Membership:
-        """Show a version in a portfolio, made when missing. Raises TypeConflictError, ConflictError."""
+        """Show a version in a portfolio, made when missing.
+
+        A portfolio of the project `model-registry` is a registered model: only types that contain `model` go there.
+        Raises TypeConflictError, ConflictError.
+        """
         self._check_writable()
         for kind, name in (("entity", entity), ("project", project), ("collection", portfolio)):
             check_name(kind, name)
+        if project == MODEL_REGISTRY and "model" not in version.collection.type.lower():
+            raise TypeConflictError(
+                f"{version.name} has the type {shown(version.collection.type)}; "
+                f"only types that contain 'model' are linked to {MODEL_REGISTRY}"
+            )
         checked = [check_alias(alias) for alias in aliases]
         answer, _ = self.catalog.link(version.id, entity, project, portfolio, checked)
         self._write_journal()
@@ -334,10 +318,37 @@ class Store:
         self.catalog.unlink(membership.link_id)
         self._write_journal()
 
-    def describe(self, version: Version, *, description: str | None, metadata: Mapping[str, Any]) -> None:
-        """Replace a version's description and metadata."""
+    def delete_version(self, membership: Membership, *, delete_aliases: bool = False, force: bool = False) -> None:
+        """Delete a version, or only the link when it is a portfolio that shows it.
+
+        Raises AliasConflictError while it has aliases besides `latest`, unless `delete_aliases`; ConflictError while
+        other versions refer to it, unless `force`; NotFoundError.
+        """
+        if membership.link_id is not None:
+            self.unlink(membership)
+            return
         self._check_writable()
-        self.catalog.describe(version.id, description=description, metadata=metadata)
+        self.catalog.delete_version(
+            membership.collection.id, membership.number, delete_aliases=delete_aliases, force=force
+        )
+        self._write_journal()
+
+    def edit_collection(self, collection: Collection, edit: CollectionEdit) -> Collection:
+        """Write an edit of a collection. Raises InvalidNameError, ConflictError."""
+        self._check_writable()
+        if not isinstance(edit.name, Keep):
+            check_name("collection", edit.name)
+        if not isinstance(edit.type, Keep):
+            check_type(edit.type)
+        answer = self.catalog.edit_collection(collection.id, edit)
+        self._write_journal()
+        return answer
+
+    def delete_collection(self, collection: Collection, *, force: bool = False) -> None:
+        """Delete a collection with all its versions, or a portfolio with its links. Raises ConflictError while other
+        versions refer to one of it, unless `force`."""
+        self._check_writable()
+        self.catalog.delete_collection(collection.id, force=force)
         self._write_journal()
 
     # -- lineage
@@ -361,6 +372,34 @@ class Store:
         self.catalog.use(run_id, version.id, use_as)
         self._write_journal()
 
+    def edit_run(self, run_id: str, edit: RunEdit) -> Run:
+        """Write an edit of a run; the run as it is then. Raises InvalidMetadataError, NotFoundError."""
+        self._check_writable()
+        checked = replace(edit, config=checked_metadata(edit.config), summary=checked_metadata(edit.summary))
+        answer = self.catalog.edit_run(run_id, checked)
+        self._write_journal()
+        return answer
+
+    def outputs_of(self, run_id: str) -> list[Use]:
+        """What a run logged, oldest first."""
+        return self.catalog.outputs(run_id=run_id)
+
+    def inputs_of(self, run_id: str) -> list[Use]:
+        """What a run used, oldest first."""
+        return self.catalog.uses(run_id=run_id)
+
+    def shown_as(self, version: Version) -> Membership:
+        """A version as its own sequence shows it. Raises NotFoundError when it is deleted."""
+        return self.catalog.memberships_of(version.id)[0]
+
+    def users_of(self, version: Version) -> list[Run]:
+        """The runs that used a version, oldest first, each once."""
+        return list({use.run.id: use.run for use in self.catalog.uses(version_id=version.id)}.values())
+
+    def logger_of(self, version: Version) -> Run | None:
+        """The run that made a version, if a run did."""
+        return None if version.run_id is None else self.catalog.run(version.run_id)
+
     def log_again(self, membership: Membership, aliases: Sequence[str], run_id: str | None) -> Membership:
         """Note that a run logged what is a version already; its aliases move."""
         answer = self.set_aliases(membership, aliases)
@@ -368,14 +407,6 @@ class Store:
             self.catalog.record_output(run_id, membership.version.id)
             self._write_journal()
         return answer
-
-    def users_of(self, version: Version) -> list[Run]:
-        """The runs that used a version, oldest first."""
-        return [use.run for use in self.catalog.uses(version_id=version.id)]
-
-    def logger_of(self, version: Version) -> Run | None:
-        """The run that made a version, if a run did."""
-        return None if version.run_id is None else self.catalog.run(version.run_id)
 
     # -- the journal
 

@@ -72,7 +72,7 @@ def test_a_tree_comes_back_as_it_went_in(run: Run, tree: Path, tmp_path: Path, a
     artifact = draft(digest_algorithm=algorithm)
     artifact.add_dir(tree, policy=policy)  # type: ignore[arg-type]
     digest = artifact.digest
-    run.log_artifact(artifact, ["prod"]).wait()
+    run.log_artifact(artifact, aliases=["prod"]).wait()
     assert (artifact.name, artifact.aliases, artifact.digest) == ("data:v0", ["latest", "prod"], digest)
     assert artifact.file_count == 6 and artifact.size == sum(len(data) for data, _ in contents(tree).values())
     there = Path(artifact.download(tmp_path / "out"))
@@ -165,7 +165,10 @@ def test_add_dir_is_all_or_nothing(tree: Path) -> None:
     with pytest.raises(PathConflictError):
         artifact.add_dir(tree, "below")
     assert artifact.manifest.entries == before
-    artifact.add_dir(tree, "below", merge=True)
+    with pytest.raises(PathConflictError):
+        artifact.add_dir(tree, "below", merge=True)
+    assert artifact.manifest.entries == before
+    artifact.add_dir(tree, "below", overwrite=True)
     assert artifact.manifest.entries["below/a.txt"].size == 5
 
 
@@ -263,6 +266,7 @@ def test_metadata_and_description(run: Run, tree: Path) -> None:
     run.log_artifact(artifact)
     artifact.description = "new"
     artifact.metadata = {"c": 2}
+    artifact.save()
     seen = run.use_artifact("data")
     assert (seen.description, seen.metadata) == ("new", {"c": 2})
     with pytest.raises(TypeError):
@@ -381,10 +385,12 @@ def test_link_and_unlink(run: Run, tree: Path) -> None:
 def test_aliases_are_a_difference(run: Run, tree: Path) -> None:
     artifact = draft()
     artifact.add_file(tree / "a.txt")
-    run.log_artifact(artifact, ["a", "b"])
+    run.log_artifact(artifact, aliases=["a", "b"])
     other = run.use_artifact("data:v0")
     artifact.aliases = [*artifact.aliases, "c"]
     other.aliases = [alias for alias in other.aliases if alias != "a"]
+    artifact.save()
+    other.save()
     assert run.use_artifact("data:v0").aliases == ["b", "c", "latest"]
     with pytest.raises(InvalidNameError):
         artifact.aliases = ["v1"]

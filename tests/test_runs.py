@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +16,14 @@ import artifactfs
 from artifactfs.artifact import Artifact
 from artifactfs.connect import connect, create_store
 from artifactfs.errors import (
+    ArtifactFinalizedError,
     ArtifactNotLoggedError,
     ArtifactStatusError,
     ConflictError,
     InvalidNameError,
     NotFoundError,
     TypeConflictError,
+    WaitTimeoutError,
 )
 from artifactfs.runs import Run
 from artifactfs.store import Store
@@ -33,11 +38,11 @@ def text(contents: str, name: str = "data") -> Artifact:
 
 def test_lineage_has_both_edges(store: Store) -> None:
     with Run(store, entity="me", project="demo", job_type="prepare") as prepare:
-        raw = prepare.log_artifact(text("raw"), ["clean"])
+        raw = prepare.log_artifact(text("raw"), aliases=["clean"])
     with Run(store, entity="me", project="demo", job_type="train", config={"lr": 0.1}) as train:
         used = train.use_artifact("data:clean", use_as="train-set")
         model = train.log_artifact(text("model", "model"))
-    assert used.qualified_name == raw.qualified_name == "me/demo/data:v0"
+    assert used.source_qualified_name == raw.qualified_name == "me/demo/data:v0"
     assert [run.id for run in raw.used_by()] == [train.id]
     logger = model.logged_by()
     assert logger is not None and (logger.id, logger.job_type, logger.config) == (train.id, "train", {"lr": 0.1})
@@ -60,11 +65,11 @@ def test_logging_again_notes_the_run_that_did(store: Store) -> None:
     first = Run(store, entity="me", project="demo")
     first.log_artifact(text("x"))
     second = Run(store, entity="me", project="demo")
-    again = second.log_artifact(text("x"), ["same"])
+    again = second.log_artifact(text("x"), aliases=["same"])
     assert again.version == "v0" and again.aliases == ["latest", "same"]
     assert [artifact.name for artifact in second.logged_artifacts()] == ["data:v0"]
     third = Run(store, entity="me", project="demo")
-    third.log_artifact(again, "one-string")
+    third.log_artifact(again, aliases="one-string")
     assert store.resolve("data:one-string", entity="me", project="demo").number == 0
 
 
@@ -79,8 +84,8 @@ def test_use_artifact_checks_its_words(store: Store) -> None:
         run.use_artifact("a/b/c/d")
     with pytest.raises(TypeError):
         run.use_artifact(3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        run.log_artifact("data")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="aliases="):
+        run.log_artifact(text("y"), ["clean"])  # type: ignore[arg-type]
     assert run.use_artifact(text("draft", "fresh")).name == "fresh:v0"
 
 
@@ -139,7 +144,7 @@ def test_artifacts_of_another_store_are_refused(store: Store, tmp_path: Path) ->
         run = Run(store, entity="me", project="demo")
         run.log_artifact(text("ours"))
         for call in (
-            lambda: run.log_artifact(foreign, ["prod"]),
+            lambda: run.log_artifact(foreign, aliases=["prod"]),
             lambda: run.use_artifact(foreign),
             lambda: run.link_artifact(foreign, "shelf"),
         ):
@@ -173,3 +178,124 @@ def test_a_relative_store_is_where_it_was_named(tmp_path: Path, monkeypatch: pyt
         monkeypatch.chdir(tmp_path / name)
         with artifactfs.init(store="st") as run:
             assert run.store.location == str(tmp_path / name / "st")
+
+
+def test_a_path_is_logged_as_an_artifact(store: Store, tmp_path: Path) -> None:
+    run = Run(store, entity="me", project="demo")
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "e" / "f").write_text("f")
+    by_default = run.log_artifact(tmp_path / "d")
+    assert (by_default.name, by_default.type) == (f"run-{run.id}-d:v0", "unspecified")
+    assert list(by_default.manifest.entries) == ["e/f"]
+    file = run.log_artifact(str(tmp_path / "d" / "e" / "f"), "one", "file", ["a"], ["t"])
+    assert (file.name, file.type, sorted(file.aliases), file.tags) == ("one:v0", "file", ["a", "latest"], ["t"])
+    uri = run.log_artifact(f"file://{tmp_path}/d", name="pointed", type="file")
+    assert uri.get_entry("e/f").ref == f"file://{tmp_path}/d/e/f"
+    with pytest.raises(ValueError, match="no file or directory"):
+        run.log_artifact(str(tmp_path / "missing"))
+    with pytest.raises(TypeError):
+        run.log_artifact(3)  # type: ignore[arg-type]
+
+
+def test_what_a_no_op_keeps_back_is_said(store: Store) -> None:
+    run = Run(store, entity="me", project="demo")
+    run.log_artifact(text("x"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run.log_artifact(text("x")).version == "v0"
+    same = text("x")
+    same.description, same.metadata, same.tags = "new", {"a": 1}, ["t"]
+    with pytest.warns(UserWarning, match="description and metadata and tags given now are kept back") as told:
+        again = run.log_artifact(same, aliases=["moved"])
+    assert told[0].filename == __file__
+    assert (again.version, again.description, again.metadata, again.tags) == ("v0", None, {}, [])
+    assert "moved" in again.aliases
+
+
+def test_a_role_belongs_to_one_version(store: Store) -> None:
+    run = Run(store, entity="me", project="demo")
+    run.log_artifact(text("x"), aliases=["a"])
+    run.log_artifact(text("y"))
+    assert run.use_artifact("data:a", use_as="train").use_as == "train"
+    run.use_artifact("data:v0", use_as="train")
+    with pytest.raises(ConflictError, match="choose another use_as"):
+        run.use_artifact("data:v1", use_as="train")
+    for wrong in ("a:b", "a/b"):
+        with pytest.raises(ValueError, match="use_as"):
+            run.use_artifact("data:v1", use_as=wrong)
+    with_role = Artifact("roled", "dataset", use_as="eval")
+    assert run.use_artifact(with_role, aliases=["first"]).aliases == ["first", "latest"]
+    assert [use.use_as for use in store.catalog.uses(run_id=run.id)] == ["train", "eval"]
+
+
+def test_a_draft_of_a_version_goes_back_to_its_sequence(store: Store) -> None:
+    run = Run(store, entity="me", project="demo")
+    first = run.log_artifact(text("x"))
+    unchanged = run.log_artifact(first.new_draft())
+    assert unchanged.version == "v0"
+    draft = first.new_draft()
+    with draft.new_file("g") as file:
+        file.write("more")
+    assert run.log_artifact(draft).version == "v1"
+    assert sorted(run.use_artifact("data").manifest.entries) == ["f.txt", "g"]
+    elsewhere = Run(store, entity="me", project="elsewhere")
+    with pytest.raises(ConflictError, match="draft of me/demo/data"):
+        elsewhere.log_artifact(first.new_draft())
+    linked = run.link_artifact(first, "elsewhere/best")
+    assert linked.new_draft().name == "data"
+
+
+class SlowStore:
+    """A store whose logging waits for a gate."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        original = store.log
+
+        def log(*args: Any, **options: Any) -> Any:
+            assert self.gate.wait(60)
+            return original(*args, **options)
+
+        monkeypatch.setattr(store, "log", log)
+
+
+def test_logging_in_the_background(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowStore(store, monkeypatch)
+    with Run(store, entity="me", project="demo") as run:
+        artifact = run.log_artifact(text("x"), aliases=["a"], wait=False)
+        assert artifact.is_draft()
+        with pytest.raises(ArtifactNotLoggedError):
+            _ = artifact.version
+        with pytest.raises(ArtifactFinalizedError), artifact.new_file("late"):
+            pass
+        with pytest.raises(WaitTimeoutError):
+            artifact.wait(timeout=0.01)
+        slow.gate.set()
+        assert artifact.wait(60) is artifact
+        assert artifact.version == "v0"
+        others = [run.log_artifact(text(str(number), f"n{number}"), wait=False) for number in range(5)]
+    assert [other.version for other in others] == ["v0"] * 5
+
+
+def test_an_error_in_the_background_is_raised_by_wait(store: Store) -> None:
+    run = Run(store, entity="me", project="demo")
+    run.log_artifact(text("x"))
+    wrong = Artifact("data", "model")
+    run.log_artifact(wrong, wait=False)
+    with pytest.raises(TypeConflictError):
+        wrong.wait(60)
+    run.finish()
+
+
+def test_an_error_in_the_background_is_never_lost(store: Store) -> None:
+    with pytest.raises(TypeConflictError), Run(store, entity="me", project="demo") as run:
+        run.log_artifact(text("x"))
+        run.log_artifact(Artifact("data", "model"), wait=False)
+    assert store.catalog.run(run.id).state == "failed"
+    with (
+        pytest.warns(UserWarning, match="has the type"),
+        pytest.raises(ZeroDivisionError),
+        Run(store, entity="me", project="demo") as run,
+    ):
+        run.log_artifact(Artifact("data", "model"), wait=False)
+        raise ZeroDivisionError
