@@ -85,7 +85,8 @@ def left(location: Path) -> list[str]:
     found = []
     store = connect(str(location))
     try:
-        for project in store.catalog.projects("mira"):
+        [mira] = store.catalog.entities()
+        for project in store.catalog.projects(mira.id):
             for collection in store.collections("mira", project.name):
                 memberships = store.page(collection, limit=100)
                 found += [f"{project.name}/{each.name} {' '.join(sorted(each.aliases))}" for each in memberships]

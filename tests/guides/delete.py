@@ -54,7 +54,7 @@ assert api.artifact("epochs:v5").digest == kept.digest and not api.artifact_exis
 
 for artifact in api.run(path).logged_artifacts():
     artifact.delete(delete_aliases=True)
-print(*left("scratch"), "nothing left")
+print("left:", *left("scratch"))
 
 api.artifact("epochs").collection.delete()
 assert not api.artifact_collection_exists("epochs", "checkpoint")
@@ -68,5 +68,5 @@ except ValueError:
 # it has an alias
 # v4 v1
 # v4
-#  nothing left
+# left:
 # no such collection
