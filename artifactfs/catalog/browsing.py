@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, null, select
@@ -24,6 +24,9 @@ from .schema import (
     versions,
 )
 
+_ABOVE_ALL = 2**62
+"""More than any number of a version."""
+
 _ENTITIES = select(entities.c.id, entities.c.name)
 _PROJECTS = select(projects.c.id, projects.c.name).where(projects.c.entity_id == bindparam("entity_id"))
 _TYPES = (
@@ -43,16 +46,34 @@ _COLLECTION_BY_PATH = _LIVE_COLLECTIONS.where(
 _COLLECTION_NAMES = select(collections.c.name).where(
     collections.c.project_id == bindparam("project_id"), collections.c.state == "live"
 )
+_TTLS = (
+    select(collections.c.ttl, projects.c.ttl.label("project_ttl"))
+    .select_from(collections.join(projects, projects.c.id == collections.c.project_id))
+    .where(collections.c.id == bindparam("id"))
+)
 
 _VERSION = rows.VERSIONS.where(versions.c.id == bindparam("id"))
 _LIVE_VERSIONS = rows.VERSIONS.where(versions.c.state == "live")
-_OWNED = _LIVE_VERSIONS.where(versions.c.collection_id == bindparam("id")).order_by(versions.c.number)
+_OWNED = _LIVE_VERSIONS.where(versions.c.collection_id == bindparam("id"))
 _OWNED_ONE = rows.VERSIONS.where(versions.c.collection_id == bindparam("id"), versions.c.number == bindparam("number"))
-_LIVE_LINKED = rows.LINKED.where(versions.c.state == "live")
-_LINKED = _LIVE_LINKED.where(links.c.collection_id == bindparam("id")).order_by(links.c.number)
+_LIVE_LINKED = rows.LINKED.where(versions.c.state == "live", links.c.deleted_at.is_(None))
+_LINKED = _LIVE_LINKED.where(links.c.collection_id == bindparam("id"))
 _LINKED_ONE = rows.LINKED.where(links.c.collection_id == bindparam("id"), links.c.number == bindparam("number"))
 _LINK = _LIVE_LINKED.where(links.c.id == bindparam("id"))
 _LINKS_OF_VERSION = _LIVE_LINKED.where(links.c.version_id == bindparam("id"))
+_REFERRING = (
+    _LIVE_VERSIONS.join(version_references, version_references.c.version_id == versions.c.id)
+    .where(version_references.c.on_version_id == bindparam("id"))
+    .order_by(versions.c.id)
+)
+
+
+def _page(whole: Select[Any], number: Any) -> Select[Any]:
+    return whole.where(number < bindparam("below")).order_by(number.desc()).limit(bindparam("limit"))
+
+
+_OWNED_PAGE, _LINKED_PAGE = _page(_OWNED, versions.c.number), _page(_LINKED, links.c.number)
+_OWNED_IN_ORDER, _LINKED_IN_ORDER = _OWNED.order_by(versions.c.number), _LINKED.order_by(links.c.number)
 
 _OWNED_MEMBERS = select(versions.c.number, versions.c.id, null(), versions.c.created_at).where(
     versions.c.collection_id == bindparam("id"), versions.c.state == "live"
@@ -60,28 +81,16 @@ _OWNED_MEMBERS = select(versions.c.number, versions.c.id, null(), versions.c.cre
 _LINKED_MEMBERS = (
     select(links.c.number, versions.c.id, links.c.id, versions.c.created_at)
     .select_from(links.join(versions, versions.c.id == links.c.version_id))
-    .where(links.c.collection_id == bindparam("id"), versions.c.state == "live")
+    .where(links.c.collection_id == bindparam("id"), versions.c.state == "live", links.c.deleted_at.is_(None))
 )
+_OWNED_COUNT = _OWNED_MEMBERS.with_only_columns(func.count(), maintain_column_froms=True)
+_LINKED_COUNT = _LINKED_MEMBERS.with_only_columns(func.count(), maintain_column_froms=True)
+_OWNED_HIGHEST = _OWNED_MEMBERS.order_by(versions.c.number.desc()).limit(1)
+_LINKED_HIGHEST = _LINKED_MEMBERS.order_by(links.c.number.desc()).limit(1)
+
 _ALIASES = select(aliases.c.id, aliases.c.name, aliases.c.number).where(aliases.c.collection_id == bindparam("id"))
 _ALIAS = select(aliases.c.number).where(aliases.c.collection_id == bindparam("id"), aliases.c.name == bindparam("name"))
-_ALIASES_OF_NUMBER = select(aliases.c.name).where(
-    aliases.c.collection_id == bindparam("id"), aliases.c.number == bindparam("number")
-)
-
-
-_TTLS = (
-    select(collections.c.ttl, projects.c.ttl.label("project_ttl"))
-    .select_from(collections.join(projects, projects.c.id == collections.c.project_id))
-    .where(collections.c.id == bindparam("id"))
-)
-_REFERRING = (
-    _LIVE_VERSIONS.join(version_references, version_references.c.version_id == versions.c.id)
-    .where(version_references.c.on_version_id == bindparam("id"))
-    .order_by(versions.c.id)
-)
-_NAMES = select(aliases.c.number, aliases.c.name).where(
-    aliases.c.collection_id == bindparam("id"), aliases.c.number.in_(bindparam("numbers", expanding=True))
-)
+_ALIASES_OF_NUMBERS = _ALIASES.where(aliases.c.number.between(bindparam("low"), bindparam("high")))
 
 
 class Browsing:
@@ -133,12 +142,8 @@ class Browsing:
             return membership_of_link(connection, link_id)
 
     def members(self, collection_id: int) -> list[Member]:
-        parameters = {"id": collection_id}
         with self._database.reading() as connection:
-            # A collection is a sequence or a portfolio: one of the two has no rows.
-            found = connection.execute(_OWNED_MEMBERS, parameters).all()
-            found = found or connection.execute(_LINKED_MEMBERS, parameters).all()
-        return sorted((Member(*row) for row in found), key=lambda member: member.number)
+            return members_in(connection, collection_id)
 
     def aliases(self, collection_id: int) -> list[Alias]:
         with self._database.reading() as connection:
@@ -149,57 +154,36 @@ class Browsing:
             owner = _collection_by_id(connection, collection_id)
             if owner is None:
                 return []
-            names: dict[int, list[str]] = {}
-            for alias in aliases_in(connection, collection_id):
-                names.setdefault(alias.number, []).append(alias.name)
-            statement = _OWNED if owner.kind == "sequence" else _LINKED
-            found = connection.execute(statement, {"id": collection_id}).all()
-            tags = rows.tags_of(connection, [row.id for row in found])
-        if owner.kind == "portfolio":
-            return [rows.linked(row, owner, tuple(names.get(row.link_number, ())), tags) for row in found]
-        return [
-            Membership(owner, row.number, rows.version(row, tags, owner), tuple(names.get(row.number, ())))
-            for row in found
-        ]
+            statement = _OWNED_IN_ORDER if owner.kind == "sequence" else _LINKED_IN_ORDER
+            return _memberships(connection, owner, connection.execute(statement, {"id": collection_id}).all())
 
     def page(
         self, collection_id: int, *, below: int | None = None, limit: int = 50, tags: Sequence[str] = ()
     ) -> list[Membership]:
         with self._database.reading() as connection:
             owner = collection_by_id(connection, collection_id)
-            number = versions.c.number if owner.kind == "sequence" else links.c.number
-            statement = _with_tags(_OWNED if owner.kind == "sequence" else _LINKED, tags)
-            if below is not None:
-                statement = statement.where(number < below)
-            newest = statement.order_by(None).order_by(number.desc()).limit(limit)
-            found = connection.execute(newest, {"id": collection_id}).all()
-            labels = rows.tags_of(connection, [row.id for row in found])
-            numbers = [row.link_number if owner.kind == "portfolio" else row.number for row in found]
-            names = _names_of_all(connection, collection_id, numbers)
-        if owner.kind == "portfolio":
-            return [rows.linked(row, owner, names.get(row.link_number, ()), labels) for row in found]
-        return [
-            Membership(owner, row.number, rows.version(row, labels, owner), names.get(row.number, ())) for row in found
-        ]
+            statement = _tagged(_OWNED_PAGE if owner.kind == "sequence" else _LINKED_PAGE, tags)
+            parameters = {"id": collection_id, "below": _ABOVE_ALL if below is None else below, "limit": max(limit, 0)}
+            return _memberships(connection, owner, connection.execute(statement, parameters).all())
 
     def count(self, collection_id: int, *, tags: Sequence[str] = ()) -> int:
         with self._database.reading() as connection:
             owner = collection_by_id(connection, collection_id)
-            members = _with_tags(_OWNED_MEMBERS if owner.kind == "sequence" else _LINKED_MEMBERS, tags)
-            found = select(func.count()).select_from(members.subquery())
-            return int(connection.execute(found, {"id": collection_id}).scalar_one())
+            statement = _tagged(_OWNED_COUNT if owner.kind == "sequence" else _LINKED_COUNT, tags)
+            return int(connection.execute(statement, {"id": collection_id}).scalar_one())
 
     def referring(self, version_id: int) -> list[Version]:
         with self._database.reading() as connection:
+            version_by_id(connection, version_id)
             return versions_referring(connection, version_id)
 
     def default_ttl(self, collection_id: int) -> int | None:
         with self._database.reading() as connection:
             row = connection.execute(_TTLS, {"id": collection_id}).one_or_none()
-            if row is None:
-                raise no_collection(collection_id)
-            ttl: int | None = row.project_ttl if row.ttl == INHERIT_TTL else row.ttl
-            return ttl
+        if row is None:
+            raise _no_collection(collection_id)
+        ttl: int | None = row.project_ttl if row.ttl == INHERIT_TTL else row.ttl
+        return ttl
 
     def membership(self, collection_id: int, version: str) -> Membership:
         with self._database.reading() as connection:
@@ -214,71 +198,55 @@ class Browsing:
     def memberships_of(self, version_id: int) -> list[Membership]:
         with self._database.reading() as connection:
             version = version_by_id(connection, version_id)
-            own = Membership(
-                version.collection,
-                version.number,
-                version,
-                _names_of(connection, version.collection.id, version.number),
-            )
+            own = membership_at(connection, version.collection, version.number)
             found = connection.execute(_LINKS_OF_VERSION, {"id": version_id}).all()
             shown = [_membership_of_row(connection, row) for row in found]
         return [own, *sorted(shown, key=lambda membership: membership.collection.path)]
 
     def _collections(self, statement: Select[Any], id: int) -> list[Collection]:
         with self._database.reading() as connection:
-            found = connection.execute(statement, {"id": id}).all()
-            tags = rows.collection_tags_of(connection, [row.collection_id for row in found])
-        return sorted((rows.collection(row, tags) for row in found), key=lambda collection: collection.name)
+            found = rows.collections_of(connection, connection.execute(statement, {"id": id}).all())
+        return sorted(found, key=lambda collection: collection.name)
 
 
 # -- the same inside a transaction, for the modules that change things
 
 
 def collection_by_id(connection: Connection, collection_id: int) -> Collection:
-    """The collection of that id. Raises NotFoundError."""
+    """The collection of that id, a deleted one too. Raises NotFoundError."""
     found = _collection_by_id(connection, collection_id)
     if found is None:
-        raise no_collection(collection_id)
+        raise _no_collection(collection_id)
     return found
-
-
-def no_collection(collection_id: int) -> NotFoundError:
-    """The error for a collection that is not there."""
-    return NotFoundError(f"no collection has the id {collection_id}; it may be of another store")
-
-
-def versions_referring(connection: Connection, version_id: int) -> list[Version]:
-    """The live versions with entries that refer to entries of this one, by id."""
-    found = connection.execute(_REFERRING, {"id": version_id}).all()
-    tags = rows.tags_of(connection, [row.id for row in found])
-    return [rows.version(row, tags) for row in found]
 
 
 def collection_by_path(connection: Connection, entity: str, project: str, name: str) -> Collection | None:
     """The collection of that name, if there is one."""
-    row = connection.execute(_COLLECTION_BY_PATH, {"entity": entity, "project": project, "name": name}).one_or_none()
-    return None if row is None else _collection(connection, row)
+    found = connection.execute(_COLLECTION_BY_PATH, {"entity": entity, "project": project, "name": name}).all()
+    return rows.collections_of(connection, found)[0] if found else None
 
 
 def version_by_id(connection: Connection, version_id: int) -> Version:
     """The version of that id, deleted ones too. Raises NotFoundError."""
-    row = connection.execute(_VERSION, {"id": version_id}).one_or_none()
-    if row is None:
+    found = connection.execute(_VERSION, {"id": version_id}).all()
+    if not found:
         raise NotFoundError(f"no version has the id {version_id}; it may be of another store")
-    return rows.version(row, rows.tags_of(connection, [version_id]), _collection(connection, row))
+    return rows.versions_of(connection, found)[0]
+
+
+def versions_referring(connection: Connection, version_id: int) -> list[Version]:
+    """The live versions with entries that refer to entries of this one, by id."""
+    return rows.versions_of(connection, connection.execute(_REFERRING, {"id": version_id}).all())
 
 
 def membership_at(connection: Connection, owner: Collection, number: int) -> Membership:
     """What the collection shows under that number. Raises NotFoundError that says what there is instead."""
     statement = _OWNED_ONE if owner.kind == "sequence" else _LINKED_ONE
-    row = connection.execute(statement, {"id": owner.id, "number": number}).one_or_none()
-    if row is None or row.state != "live":
-        raise suggestions.no_version(owner.path, number, _numbers(connection, owner.id), deleted=row is not None)
-    names = _names_of(connection, owner.id, number)
-    tags = rows.tags_of(connection, [row.id])
-    if owner.kind == "portfolio":
-        return rows.linked(row, owner, names, tags)
-    return Membership(owner, number, rows.version(row, tags, owner), names)
+    found = connection.execute(statement, {"id": owner.id, "number": number}).all()
+    gone = any(row.state != "live" or (owner.kind == "portfolio" and row.link_deleted_at is not None) for row in found)
+    if gone or not found:
+        raise suggestions.no_version(owner.path, number, _numbers(connection, owner.id), deleted=gone)
+    return _memberships(connection, owner, found)[0]
 
 
 def membership_of_link(connection: Connection, link_id: int) -> Membership:
@@ -302,7 +270,17 @@ def no_such_alias(connection: Connection, owner: Collection, alias: str) -> NotF
 
 def highest_number(connection: Connection, owner: Collection) -> int | None:
     """The highest number that the collection shows."""
-    return max(_numbers(connection, owner.id), default=None)
+    statement = _OWNED_HIGHEST if owner.kind == "sequence" else _LINKED_HIGHEST
+    return connection.execute(statement, {"id": owner.id}).scalar()
+
+
+def members_in(connection: Connection, collection_id: int) -> list[Member]:
+    """The versions shown in a collection, by number."""
+    parameters = {"id": collection_id}
+    # A collection is a sequence or a portfolio: one of the two shows nothing.
+    found = connection.execute(_OWNED_MEMBERS, parameters).all()
+    found = found or connection.execute(_LINKED_MEMBERS, parameters).all()
+    return sorted((Member(*row) for row in found), key=lambda member: member.number)
 
 
 def aliases_in(connection: Connection, collection_id: int) -> list[Alias]:
@@ -311,47 +289,51 @@ def aliases_in(connection: Connection, collection_id: int) -> list[Alias]:
     return sorted((Alias(*row) for row in found), key=lambda alias: alias.name)
 
 
+def names_between(connection: Connection, collection_id: int, low: int, high: int) -> dict[int, tuple[str, ...]]:
+    """The sorted aliases of each number from `low` to `high` that has any."""
+    names: dict[int, list[str]] = {}
+    for row in connection.execute(_ALIASES_OF_NUMBERS, {"id": collection_id, "low": low, "high": high}):
+        names.setdefault(row.number, []).append(row.name)
+    return {number: tuple(sorted(found)) for number, found in names.items()}
+
+
+def _memberships(connection: Connection, owner: Collection, found: Sequence[Row[Any]]) -> list[Membership]:
+    """The memberships in the owner of rows of VERSIONS, or of LINKED where the owner is a portfolio."""
+    if not found:
+        return []
+    is_portfolio = owner.kind == "portfolio"
+    numbers = [row.link_number if is_portfolio else row.number for row in found]
+    names: Mapping[int, tuple[str, ...]] = names_between(connection, owner.id, min(numbers), max(numbers))
+    shown = rows.versions_of(connection, found, None if is_portfolio else owner)
+    return [
+        Membership(owner, number, version, names.get(number, ()), row.link_id if is_portfolio else None)
+        for row, number, version in zip(found, numbers, shown, strict=True)
+    ]
+
+
 def _membership_of_row(connection: Connection, row: Row[Any]) -> Membership:
-    owner = collection_by_id(connection, row.portfolio_id)
-    names = _names_of(connection, owner.id, row.link_number)
-    return rows.linked(row, owner, names, rows.tags_of(connection, [row.id]))
+    return _memberships(connection, collection_by_id(connection, row.portfolio_id), [row])[0]
 
 
 def _collection_by_id(connection: Connection, collection_id: int) -> Collection | None:
-    row = connection.execute(_COLLECTION, {"id": collection_id}).one_or_none()
-    return None if row is None else _collection(connection, row)
+    found = connection.execute(_COLLECTION, {"id": collection_id}).all()
+    return rows.collections_of(connection, found)[0] if found else None
 
 
-def _collection(connection: Connection, row: Row[Any]) -> Collection:
-    return rows.collection(row, rows.collection_tags_of(connection, [row.collection_id]))
+def _no_collection(collection_id: int) -> NotFoundError:
+    return NotFoundError(f"no collection has the id {collection_id}; it may be of another store")
 
 
-def _names_of(connection: Connection, collection_id: int, number: int) -> tuple[str, ...]:
-    found = connection.execute(_ALIASES_OF_NUMBER, {"id": collection_id, "number": number}).scalars()
-    return tuple(sorted(found))
-
-
-def _names_of_all(connection: Connection, collection_id: int, numbers: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    found: dict[int, list[str]] = {}
-    for number, name in connection.execute(_NAMES, {"id": collection_id, "numbers": list(numbers)}):
-        found.setdefault(number, []).append(name)
-    return {number: tuple(sorted(names)) for number, names in found.items()}
-
-
-def _with_tags(statement: Select[Any], tags: Sequence[str]) -> Select[Any]:
+def _tagged(statement: Select[Any], tags: Sequence[str]) -> Select[Any]:
     """Only the versions that have all of the tags."""
-    for tag in tags:
-        tagged = select(version_tags.c.version_id).where(
-            version_tags.c.version_id == versions.c.id, version_tags.c.tag == tag
-        )
-        statement = statement.where(tagged.exists())
+    for tag in sorted(set(tags)):
+        one = select(version_tags.c.tag).where(version_tags.c.version_id == versions.c.id, version_tags.c.tag == tag)
+        statement = statement.where(one.exists())
     return statement
 
 
 def _numbers(connection: Connection, collection_id: int) -> list[int]:
-    parameters = {"id": collection_id}
-    found = connection.execute(_OWNED_MEMBERS, parameters).scalars().all()
-    return sorted(found or connection.execute(_LINKED_MEMBERS, parameters).scalars().all())
+    return [member.number for member in members_in(connection, collection_id)]
 
 
 def _namespaces(connection: Connection, statement: Select[Any], parameters: dict[str, int]) -> list[Namespace]:

@@ -2,83 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select
 
 from ..digest import DigestAlgorithm
 from ..errors import BaseMovedError, NotFoundError
 from ..names import LATEST
-from ..records import Collection, Commit, Membership, PackRecord, Part, StoredBlob
+from ..records import Collection, Commit, Membership
 from . import browsing, lineage, namespaces, pinning
 from .database import Database
 from .deleting import Deleting
 from .journal import path_of
 from .lineage import Lineage
-from .pinning import Pinning
-from .schema import parts, run_outputs, sessions, version_references, version_tags, versions
+from .parts import Parts, drop_parts
+from .schema import run_outputs, version_references, version_tags, versions
 
 _BY_LOG_ID = select(versions.c.id).where(versions.c.log_id == bindparam("log_id"))
 _ADD = insert(versions)
 _ADD_TAGS = insert(version_tags)
 
-
-_PART_FIELDS = [field.name for field in fields(Part) if field.name != "id"]
 _ADD_REFERENCES = insert(version_references)
-_PARTS = (
-    select(parts.c.id, *(parts.c[name] for name in _PART_FIELDS))
-    .where(
-        parts.c.distributed_id == bindparam("shared"),
-        parts.c.entity == bindparam("of"),
-        parts.c.project == bindparam("in"),
-        parts.c.collection == bindparam("called"),
-        parts.c.expires_at > bindparam("now"),
-    )
-    .order_by(parts.c.id)
-)
-_PART_OF = select(parts.c.id).where(parts.c.session_id == bindparam("session"))
-_SESSIONS_OF_PARTS = select(parts.c.session_id).where(parts.c.id.in_(bindparam("ids", expanding=True)))
-# Nobody is to take the session for one whose process has died: it is no process's any more.
-_HAND_OVER = (
-    update(sessions)
-    .where(sessions.c.id == bindparam("session"))
-    .values(host="", boot_id="", pid=0, lease_until=bindparam("until"))
-)
 
 
-class Committing(Pinning, Deleting, Lineage):
+class Committing(Parts, Deleting, Lineage):
     """The calls of a catalog that make versions; see protocol.Catalog."""
 
     _database: Database
     _clock: Callable[[], int]
-
-    def add_part(
-        self, part: Part, session_id: str, stored: Sequence[StoredBlob], packs: Sequence[PackRecord], pinned: int
-    ) -> Part:
-        with self._database.writing() as connection:
-            session = pinning.session_key(connection, session_id)
-            if session is None:
-                raise pinning.session_lost(session_id)
-            self._store_blobs(connection, stored, packs)
-            pinning.check_pinned(connection, session, session_id, pinned)
-            owner = browsing.collection_by_path(connection, part.entity, part.project, part.collection)
-            if owner is not None:
-                namespaces.check_kind(owner, part.type, "sequence")
-            connection.execute(_HAND_OVER, {"session": session, "until": part.expires_at})
-            values = {name: getattr(part, name) for name in _PART_FIELDS}
-            values |= {name: list(values[name]) for name in ("aliases", "tags")}
-            values["metadata"] = dict(part.metadata)
-            connection.execute(insert(parts), {"session_id": session, **values})
-            number: int = connection.execute(_PART_OF, {"session": session}).scalar_one()
-            return replace(part, id=number)
-
-    def parts(self, distributed_id: str, entity: str, project: str, collection: str) -> list[Part]:
-        parameters = {"shared": distributed_id, "of": entity, "in": project, "called": collection, "now": self._clock()}
-        with self._database.reading() as connection:
-            found = connection.execute(_PARTS, parameters).mappings().all()
-        return [Part(**{**row, "aliases": tuple(row["aliases"]), "tags": tuple(row["tags"])}) for row in found]
 
     def committed(self, log_id: str) -> Membership | None:
         with self._database.reading() as connection:
@@ -100,11 +52,13 @@ class Committing(Pinning, Deleting, Lineage):
             if session is not None:
                 pinning.drop_session(connection, session)
             if known is not None:
+                # Its parts went with the first commit. Those of a commit that lost a race for the log id are in no
+                # version yet.
                 return self._commit_again(connection, now, known, commit), False
+            drop_parts(connection, commit.parts)
             owner = self._sequence(connection, now, commit)
             latest = _latest(connection, owner)
             if latest is not None and _same(latest, commit):
-                drop_parts(connection, commit.parts)
                 return self._commit_again(connection, now, latest, commit), False
             _check_base(owner, latest, commit)
             return self._commit_version(connection, now, owner, commit), True
@@ -146,12 +100,11 @@ class Committing(Pinning, Deleting, Lineage):
         }
         connection.execute(_ADD, {"collection_id": owner.id, **row})
         version_id: int = connection.execute(_BY_LOG_ID, {"log_id": commit.log_id}).scalar_one()
-        if commit.references:
-            connection.execute(
-                _ADD_REFERENCES,
-                [{"version_id": version_id, "on_version_id": on} for on in sorted(set(commit.references))],
-            )
-        drop_parts(connection, commit.parts)
+        references = sorted(set(commit.references))
+        for on in references:
+            # A deleted one is referred to all the same: when it went is none of this commit's business.
+            browsing.version_by_id(connection, on)
+            connection.execute(_ADD_REFERENCES, {"version_id": version_id, "on_version_id": on})
         tags = sorted(set(commit.tags))
         if tags:
             connection.execute(_ADD_TAGS, [{"version_id": version_id, "tag": tag} for tag in tags])
@@ -159,12 +112,8 @@ class Committing(Pinning, Deleting, Lineage):
             self._add_edge(connection, run_outputs, {"run_id": commit.run_id, "version_id": version_id, "at": now})
         moved = self._move(connection, owner, number, [LATEST, *commit.aliases])
         body = {"collection": path_of(owner), "id": version_id, **row, "manifest": commit.manifest.hex()}
-        self._record(
-            connection,
-            now,
-            "version",
-            {**body, "tags": tags, "aliases": moved, "references": sorted(commit.references)},
-        )
+        body |= {"tags": tags, "aliases": moved, "references": references}
+        self._record(connection, now, "version", body)
         return browsing.membership_at(connection, owner, number)
 
 
@@ -174,13 +123,6 @@ def _committed(connection: Connection, log_id: str) -> Membership | None:
         return None
     version = browsing.version_by_id(connection, version_id)
     return browsing.membership_at(connection, version.collection, version.number)
-
-
-def drop_parts(connection: Connection, ids: Sequence[int]) -> None:
-    """Remove parts with their sessions and pins."""
-    if ids:
-        for session in connection.execute(_SESSIONS_OF_PARTS, {"ids": list(ids)}).scalars().all():
-            pinning.drop_session(connection, session)
 
 
 def _check_base(owner: Collection, latest: Membership | None, commit: Commit) -> None:

@@ -1,40 +1,68 @@
-"""Deleting: versions and collections that are not shown any more.
+"""Deleting: versions and collections that nothing shows any more.
 
-Their rows stay, with the state `deleted`: a number or an id is not used again, and what was deleted can be brought back
-while its bytes are there. Aliases go.
+Their rows stay, in the state `deleted`, and so do links: no number and no id is used again, and what was deleted can be
+brought back while its bytes are there. Aliases go; the journal has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
-from ..errors import AliasConflictError, ConflictError, NotFoundError
+from ..errors import AliasConflictError, ConflictError
 from ..names import LATEST
-from ..records import Collection, Version
-from . import browsing, namespaces
+from ..records import Collection, Membership, Version
+from . import browsing, namespaces, rows
 from .database import Database
 from .journal import path_of, version_of
-from .naming import Naming
-from .schema import aliases, collection_tags, collections, links, versions
+from .naming import Naming, take_off
+from .schema import collections, links, version_references, versions
 
-_SHOWN = 5
+_LISTED = 5
 
-_PLACES = select(links.c.collection_id, links.c.number).where(links.c.version_id == bindparam("id"))
-_NAMES = select(aliases.c.name).where(aliases.c.collection_id == bindparam("of"), aliases.c.number == bindparam("at"))
-_REMOVE_NAMES = delete(aliases).where(aliases.c.collection_id == bindparam("of"), aliases.c.number == bindparam("at"))
-_REMOVE_ALL_NAMES = delete(aliases).where(aliases.c.collection_id == bindparam("of"))
-_REMOVE_LINKS = delete(links).where(links.c.collection_id == bindparam("of"))
-_REMOVE_TAGS = delete(collection_tags).where(collection_tags.c.collection_id == bindparam("of"))
+_LINKS = (
+    select(links.c.collection_id, links.c.number)
+    .where(links.c.version_id == bindparam("id"), links.c.deleted_at.is_(None))
+    .order_by(links.c.collection_id)
+)
+_LINKS_OF_COLLECTION = (
+    select(links.c.collection_id, links.c.number)
+    .select_from(links.join(versions, versions.c.id == links.c.version_id))
+    .where(versions.c.collection_id == bindparam("id"), versions.c.state == "live", links.c.deleted_at.is_(None))
+    .order_by(links.c.collection_id)
+)
+_OWN_VERSIONS = versions.alias("own_versions")
+_REFERRING_FROM_ELSEWHERE = (
+    rows.VERSIONS.where(
+        versions.c.id.in_(
+            select(version_references.c.version_id)
+            .join(_OWN_VERSIONS, _OWN_VERSIONS.c.id == version_references.c.on_version_id)
+            .where(_OWN_VERSIONS.c.collection_id == bindparam("id"), _OWN_VERSIONS.c.state == "live")
+        ),
+        versions.c.collection_id != bindparam("id"),
+        versions.c.state == "live",
+    )
+    .order_by(versions.c.id)
+    .limit(_LISTED + 1)
+)
 _DELETE_VERSION = (
-    update(versions).where(versions.c.id == bindparam("version")).values(state="deleted", deleted_at=bindparam("now"))
+    update(versions).where(versions.c.id == bindparam("of")).values(state="deleted", deleted_at=bindparam("now"))
+)
+_DELETE_VERSIONS = (
+    update(versions)
+    .where(versions.c.collection_id == bindparam("of"), versions.c.state == "live")
+    .values(state="deleted", deleted_at=bindparam("now"))
+)
+_DELETE_LINKS = (
+    update(links)
+    .where(links.c.collection_id == bindparam("of"), links.c.deleted_at.is_(None))
+    .values(deleted_at=bindparam("now"))
 )
 _DELETE_COLLECTION = (
     update(collections).where(collections.c.id == bindparam("of")).values(state="deleted", deleted_at=bindparam("now"))
 )
-_LIVE = select(versions.c.id).where(versions.c.collection_id == bindparam("id"), versions.c.state == "live")
 
 
 class Deleting(Naming):
@@ -51,75 +79,81 @@ class Deleting(Naming):
             if membership.link_id is not None:
                 raise ConflictError(f"{membership.qualified_name} is a link; unlink it, or delete the version itself")
             version = membership.version
-            places = self._places(connection, version)
+            found = connection.execute(_LINKS, {"id": version.id}).all()
+            places = [(owner, number), *_locked(connection, found)]
             if not delete_aliases:
-                _check_names(membership.qualified_name, places)
+                _check_aliases(connection, membership, places)
             if not force:
-                _check_referring(version, browsing.versions_referring(connection, version.id), set())
+                _check_referring(version.qualified_name, browsing.versions_referring(connection, version.id))
             now = self._clock()
-            self._delete(connection, now, version, places)
+            connection.execute(_DELETE_VERSION, {"of": version.id, "now": now})
+            left = [self._leave(connection, place, [at]) for place, at in places]
+            self._record(connection, now, "delete", {"version": version_of(version), "deleted_at": now, "left": left})
 
     def delete_collection(self, collection_id: int, *, force: bool) -> None:
         with self._database.writing() as connection:
             owner = browsing.collection_by_id(connection, collection_id)
             namespaces.lock(connection, owner)
-            if not namespaces.is_live(connection, collection_id):
-                raise NotFoundError(f"the collection {owner.path} is deleted already")
+            namespaces.check_live(connection, owner)
+            if owner.kind == "sequence" and not force:
+                found = connection.execute(_REFERRING_FROM_ELSEWHERE, {"id": collection_id}).all()
+                _check_referring(owner.path, rows.versions_of(connection, found))
             now = self._clock()
+            shown = [member.number for member in browsing.members_in(connection, collection_id)]
+            portfolios: dict[Collection, list[int]] = {}
             if owner.kind == "sequence":
-                live = [
-                    browsing.version_by_id(connection, version_id)
-                    for version_id in connection.execute(_LIVE, {"id": collection_id}).scalars().all()
-                ]
-                own = {version.id for version in live}
-                for version in live:
-                    if not force:
-                        _check_referring(version, browsing.versions_referring(connection, version.id), own)
-                for version in live:
-                    self._delete(connection, now, version, self._places(connection, version))
-            else:
-                connection.execute(_REMOVE_LINKS, {"of": collection_id})
-            connection.execute(_REMOVE_ALL_NAMES, {"of": collection_id})
-            connection.execute(_REMOVE_TAGS, {"of": collection_id})
-            connection.execute(_DELETE_COLLECTION, {"of": collection_id, "now": now})
-            self._record(connection, now, "delete-collection", {"collection": path_of(owner), "deleted_at": now})
+                found = connection.execute(_LINKS_OF_COLLECTION, {"id": collection_id}).all()
+                for portfolio, number in _locked(connection, found):
+                    portfolios.setdefault(portfolio, []).append(number)
+            parameters = {"of": collection_id, "now": now}
+            connection.execute(_DELETE_VERSIONS if owner.kind == "sequence" else _DELETE_LINKS, parameters)
+            connection.execute(_DELETE_COLLECTION, parameters)
+            left = [self._leave(connection, place, at) for place, at in {owner: shown, **portfolios}.items()]
+            body = {"collection": path_of(owner), "numbers": shown, "deleted_at": now, "left": left}
+            self._record(connection, now, "delete-collection", body)
 
-    def _places(self, connection: Connection, version: Version) -> list[tuple[Collection, int, list[str]]]:
-        """Every collection that shows a version: the number there, and the aliases."""
-        found = connection.execute(_PLACES, {"id": version.id}).all()
-        numbers = [(version.collection, version.number)]
-        numbers += [(browsing.collection_by_id(connection, row.collection_id), row.number) for row in found]
-        return [
-            (owner, number, sorted(connection.execute(_NAMES, {"of": owner.id, "at": number}).scalars()))
-            for owner, number in numbers
-        ]
-
-    def _delete(
-        self, connection: Connection, now: int, version: Version, places: Sequence[tuple[Collection, int, list[str]]]
-    ) -> None:
-        connection.execute(_DELETE_VERSION, {"version": version.id, "now": now})
-        fallen: list[dict[str, Any]] = []
-        for owner, number, names in places:
-            connection.execute(_REMOVE_NAMES, {"of": owner.id, "at": number})
-            latest = browsing.highest_number(connection, owner) if LATEST in names else None
-            if latest is not None:
-                self._move(connection, owner, latest, [LATEST])
-            fallen.append({"collection": path_of(owner), "number": number, "aliases": names, "latest": latest})
-        self._record(connection, now, "delete", {"version": version_of(version), "deleted_at": now, "places": fallen})
+    def _leave(self, connection: Connection, owner: Collection, numbers: Iterable[int]) -> dict[str, Any]:
+        """Take the aliases off numbers that a collection shows no more, and let `latest` fall to the highest that
+        remains; for a change's body: the aliases with their numbers, and where `latest` is if it fell."""
+        gone = set(numbers)
+        names = {
+            alias.name: alias.number for alias in browsing.aliases_in(connection, owner.id) if alias.number in gone
+        }
+        take_off(connection, owner, names)
+        latest = browsing.highest_number(connection, owner) if LATEST in names else None
+        if latest is not None:
+            self._move(connection, owner, latest, [LATEST])
+        return {"collection": path_of(owner), "aliases": names, "latest": latest}
 
 
-def _check_names(name: str, places: Sequence[tuple[Collection, int, list[str]]]) -> None:
+def _locked(connection: Connection, found: Iterable[Any]) -> list[tuple[Collection, int]]:
+    """Portfolios, locked, with the numbers in them, of rows that have both ids; sorted by the portfolios' ids."""
+    places: list[tuple[Collection, int]] = []
+    known: dict[int, Collection] = {}
+    for row in found:
+        if row.collection_id not in known:
+            known[row.collection_id] = browsing.collection_by_id(connection, row.collection_id)
+            namespaces.lock(connection, known[row.collection_id])
+        places.append((known[row.collection_id], row.number))
+    return places
+
+
+def _check_aliases(connection: Connection, membership: Membership, places: Sequence[tuple[Collection, int]]) -> None:
     """Raise AliasConflictError while a version has aliases besides `latest`."""
-    own, *others = places
-    taken = [alias for alias in own[2] if alias != LATEST]
-    taken += [f"{owner.path}:{alias}" for owner, _, names in others for alias in names if alias != LATEST]
+    taken: list[str] = []
+    for owner, number in places:
+        names = browsing.names_between(connection, owner.id, number, number).get(number, ())
+        where = f"{owner.path}:" if owner != membership.collection else ""
+        taken += [f"{where}{name}" for name in names if name != LATEST]
     if taken:
-        raise AliasConflictError(f"{name} has the aliases {', '.join(taken)}; take them off, or delete them with it")
+        raise AliasConflictError(
+            f"{membership.qualified_name} has the aliases {', '.join(taken)}; take them off, or delete them with it"
+        )
 
 
-def _check_referring(version: Version, referring: Sequence[Version], besides: set[int]) -> None:
-    """Raise ConflictError while live versions refer to entries of this one."""
-    names = [other.qualified_name for other in referring if other.id not in besides]
-    if names:
-        listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-        raise ConflictError(f"{listed} refer to {version.qualified_name}; delete them first, or use force")
+def _check_referring(name: str, referring: Sequence[Version]) -> None:
+    """Raise ConflictError when there are versions that refer to what has the name."""
+    if referring:
+        listed = ", ".join(other.qualified_name for other in referring[:_LISTED])
+        more = " and others" if len(referring) > _LISTED else ""
+        raise ConflictError(f"{listed}{more} refer to {name}; delete those first, or use force")

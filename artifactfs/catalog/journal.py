@@ -5,16 +5,18 @@ their order give all rows back but those of blobs and packs, which packs and blo
 it only where other things are named by them: those of versions and links. This module owns the shapes that several
 kinds share (`path_of`, `version_of`); each kind is written where it happens:
 
-    version                                          committing
-    aliases · link · unlink · edit · edit-collection naming
-    delete · delete-collection                       deleting
-    run · edit-run · finish · use · output           lineage
+    version                                              committing
+    aliases · edit · edit-collection · link · unlink     naming
+    delete · delete-collection                           deleting
+    run · edit-run · finish · use · output               lineage
 
-(Journals of the first schema have `describe`, with a description and metadata, in place of `edit`.)
+An edit that moves aliases too is two changes, `aliases` and `edit`, in one transaction. Stores that were made with
+schema 1 may have, of that time, `describe`: a version, and the description and metadata that it got.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,7 +73,7 @@ class Journal:
 
 
 def path_of(collection: Collection) -> dict[str, Any]:
-    """A collection in a change's body, with all that its row holds."""
+    """A collection in a change's body, with all that its row holds when it is made."""
     return {
         "entity": collection.entity,
         "project": collection.project,
@@ -81,6 +83,11 @@ def path_of(collection: Collection) -> dict[str, Any]:
         "description": collection.description,
         "created_at": collection.created_at,
     }
+
+
+def written(value: Any) -> str:
+    """A JSON value as text that tells 1, 1.0 and True apart, which are equal to Python."""
+    return json.dumps(value, sort_keys=True)
 
 
 def version_of(version: Version) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, bindparam, insert, literal, select, update
@@ -13,7 +14,7 @@ from ..records import Keep, Run, RunEdit, Use, Version
 from . import browsing, namespaces, rows
 from .database import Database
 from .dialect import upsert
-from .journal import Journal, version_of
+from .journal import Journal, version_of, written
 from .schema import entities, projects, run_inputs, run_outputs, runs, versions
 
 _AT_ONCE = 500
@@ -43,74 +44,28 @@ class Lineage(Journal):
             row = connection.execute(_RUN, {"id": run.id}).one_or_none()
             now = self._clock()
             if row is not None:
-                return self._take_up(connection, now, rows.run(row), run)
-            values = {
-                "id": run.id,
-                "name": run.name,
-                "job_type": run.job_type,
-                "state": run.state,
-                "created_at": now,
-                "finished_at": run.finished_at,
-                "config": dict(run.config),
-                "summary": dict(run.summary),
-                "run_group": run.group,
-                "notes": run.notes,
-                "tags": list(run.tags),
-            }
+                return self._change_run(connection, now, rows.run(row), _taken_up(rows.run(row), run))
+            values = {**_columns(run), "created_at": now}
             project_id = namespaces.project_id(connection, run.entity, run.project)
             connection.execute(_ADD, {"project_id": project_id, **values})
             self._record(connection, now, "run", {"entity": run.entity, "project": run.project, **values})
             return rows.run(connection.execute(_RUN, {"id": run.id}).one())
-
-    def _take_up(self, connection: Connection, now: int, known: Run, again: Run) -> Run:
-        """Let a run that is recorded go on: running, with what it says now beside what it said before."""
-        self._write_run(
-            connection,
-            now,
-            known,
-            {
-                "state": "running",
-                "finished_at": None,
-                "config": {**known.config, **again.config},
-                "summary": {**known.summary, **again.summary},
-                "name": again.name if again.name != again.id else known.name,
-                "job_type": again.job_type if again.job_type is not None else known.job_type,
-                "run_group": again.group if again.group is not None else known.group,
-                "notes": again.notes if again.notes is not None else known.notes,
-                "tags": list(dict.fromkeys([*known.tags, *again.tags])),
-            },
-        )
-        return rows.run(connection.execute(_RUN, {"id": known.id}).one())
 
     def edit_run(self, run_id: str, edit: RunEdit) -> Run:
         with self._database.writing() as connection:
             row = connection.execute(_RUN, {"id": run_id}).one_or_none()
             if row is None:
                 raise _no_run(run_id)
-            known = rows.run(row)
-            self._write_run(
-                connection,
-                self._clock(),
-                known,
-                {
-                    "config": {**known.config, **edit.config},
-                    "summary": {**known.summary, **edit.summary},
-                    "name": known.name if edit.name is Keep.KEEP else edit.name,
-                    "notes": known.notes if edit.notes is Keep.KEEP else edit.notes,
-                    "run_group": known.group if edit.group is Keep.KEEP else edit.group,
-                    "tags": list(known.tags if edit.tags is Keep.KEEP else edit.tags),
-                },
-            )
-            return rows.run(connection.execute(_RUN, {"id": run_id}).one())
+            return self._change_run(connection, self._clock(), rows.run(row), _edited(rows.run(row), edit))
 
-    def _write_run(self, connection: Connection, now: int, known: Run, values: dict[str, Any]) -> None:
-        """Write, and record, what differs from what is known."""
-        before = {**{name: getattr(known, name, None) for name in values}, "run_group": known.group}
-        before["tags"] = list(known.tags)
-        changed = {name: value for name, value in values.items() if value != before[name]}
+    def _change_run(self, connection: Connection, now: int, before: Run, after: Run) -> Run:
+        """Write, and record, what is not as before."""
+        known = _columns(before)
+        changed = {name: value for name, value in _columns(after).items() if written(value) != written(known[name])}
         if changed:
-            connection.execute(update(runs).where(runs.c.id == known.id).values(**changed))
-            self._record(connection, now, "edit-run", {"run_id": known.id, **changed})
+            connection.execute(update(runs).where(runs.c.id == before.id).values(**changed))
+            self._record(connection, now, "edit-run", {"run_id": before.id, "fields": changed, "at": now})
+        return after
 
     def finish_run(self, run_id: str, state: str) -> None:
         with self._database.writing() as connection:
@@ -181,6 +136,51 @@ class Lineage(Journal):
         )
 
 
+def _columns(run: Run) -> dict[str, Any]:
+    """The row of a run, but for its project."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "job_type": run.job_type,
+        "state": run.state,
+        "created_at": run.created_at,
+        "finished_at": run.finished_at,
+        "config": dict(run.config),
+        "summary": dict(run.summary),
+        "run_group": run.group,
+        "notes": run.notes,
+        "tags": list(run.tags),
+    }
+
+
+def _taken_up(known: Run, again: Run) -> Run:
+    """A run that goes on: running, and what it says now stands over what it said before; see Catalog.start_run."""
+    return replace(
+        known,
+        state="running",
+        finished_at=None,
+        name=known.name if again.name == again.id else again.name,
+        job_type=known.job_type if again.job_type is None else again.job_type,
+        group=known.group if again.group is None else again.group,
+        notes=known.notes if again.notes is None else again.notes,
+        tags=again.tags or known.tags,
+        config={**known.config, **again.config},
+        summary={**known.summary, **again.summary},
+    )
+
+
+def _edited(known: Run, edit: RunEdit) -> Run:
+    return replace(
+        known,
+        name=known.name if isinstance(edit.name, Keep) else edit.name,
+        notes=known.notes if isinstance(edit.notes, Keep) else edit.notes,
+        group=known.group if isinstance(edit.group, Keep) else edit.group,
+        tags=known.tags if isinstance(edit.tags, Keep) else edit.tags,
+        config={**known.config, **edit.config},
+        summary={**known.summary, **edit.summary},
+    )
+
+
 def check_run(connection: Connection, run_id: str) -> None:
     """Raise NotFoundError unless the run is recorded."""
     if connection.execute(_EXISTS, {"id": run_id}).scalar() is None:
@@ -200,12 +200,8 @@ def _runs(connection: Connection, ids: set[str]) -> dict[str, Run]:
 
 
 def _versions(connection: Connection, ids: set[int]) -> dict[int, Version]:
-    tags = rows.tags_of(connection, ids)
-    return {
-        row.id: rows.version(row, tags)
-        for chunk in _chunks(sorted(ids))
-        for row in connection.execute(_VERSIONS_BY_ID, {"ids": chunk})
-    }
+    found = [row for chunk in _chunks(sorted(ids)) for row in connection.execute(_VERSIONS_BY_ID, {"ids": chunk})]
+    return {version.id: version for version in rows.versions_of(connection, found)}
 
 
 def _chunks(ids: Sequence[Any]) -> Iterator[Sequence[Any]]:

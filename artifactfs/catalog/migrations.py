@@ -11,28 +11,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, inspect, select, text, update
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy import Connection, inspect, select, update
 
 from ..errors import NotAStoreError, ReadOnlyStoreError, SchemaError, StoreError
+from . import step_2
 from .database import Database
 from .schema import store, tables
 
-CURRENT = 2
-
-
-def _to_2(connection: Connection) -> None:
-    """Tags of collections, times of edits, what runs say of themselves, and parts of versions."""
-    columns = {"versions": ["updated_at"], "runs": ["summary", "run_group", "notes", "tags"]}
-    for table, names in columns.items():
-        for name in names:
-            column = CreateColumn(tables.tables[table].c[name]).compile(dialect=connection.dialect)
-            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column}"))
-    tables.create_all(connection, [tables.tables[name] for name in ("collection_tags", "parts")], checkfirst=False)
-
-
-STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2}
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: step_2.step}
 """The step that makes each number from the one before it; number 1 is made by schema.py."""
+
+CURRENT = 2
 
 
 def version_of(connection: Connection, place: str) -> int:

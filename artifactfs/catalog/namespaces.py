@@ -1,20 +1,26 @@
 """Namespaces: making what is missing above a version (entity, project, type, collection), and giving out numbers.
 
 Functions inside a writing transaction. Whatever two of them make at once is made once.
+
+A deleted collection keeps its name until the name is wanted. When something is logged or linked there, the collection
+lives again, empty: its numbers go on, so that `mnist:v3` never means something else than it once did. When another
+collection is renamed to it, the deleted one gives way to a name that no live one can have, `mnist~7` with its id; with
+its versions it can still be brought back, but not by the old name.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, select, update
 
-from ..errors import ConflictError, StoreError, TypeConflictError
+from ..errors import ConflictError, NotFoundError, StoreError, TypeConflictError
 from ..names import shown
 from ..records import INHERIT_TTL, Collection, CollectionKind
 from . import browsing
 from .dialect import upsert
-from .schema import collections, entities, projects, types
+from .schema import collection_tags, collections, entities, projects, types
 
 _NEXT_NUMBER = select(collections.c.next_number).where(collections.c.id == bindparam("id"))
 _COUNT_ON = (
@@ -22,8 +28,6 @@ _COUNT_ON = (
 )
 # SQLite makes all writers wait anyway, and knows no FOR UPDATE.
 _LOCKED = select(collections.c.id).where(collections.c.id == bindparam("id")).with_for_update()
-
-
 _REVIVE = (
     update(collections)
     .where(
@@ -33,6 +37,7 @@ _REVIVE = (
     )
     .values(state="live", deleted_at=None, description=None, ttl=INHERIT_TTL)
 )
+_REMOVE_TAGS = delete(collection_tags).where(collection_tags.c.collection_id == bindparam("of"))
 _STATE = select(collections.c.state).where(collections.c.id == bindparam("id"))
 _NAMED = select(collections.c.id, collections.c.state).where(
     collections.c.project_id == bindparam("of"), collections.c.name == bindparam("called")
@@ -56,17 +61,22 @@ def collection(
     name: str,
     kind: CollectionKind,
 ) -> Collection:
-    """The collection of that name, made when missing, and locked. Raises TypeConflictError, ConflictError."""
+    """The collection of that name, made when missing or deleted, and locked.
+
+    Raises TypeConflictError, ConflictError.
+    """
     found = browsing.collection_by_path(connection, entity, project, name)
     if found is None:
         parent = project_id(connection, entity, project)
         values = {"type_id": _made(connection, types, project_id=parent, name=type), "kind": kind, "created_at": now}
         _made(connection, collections, values, project_id=parent, name=name)
-        # One that was deleted lives again: its numbers go on, so that no name ever means something else.
-        connection.execute(_REVIVE.values(**values), {"of": parent, "called": name})
+        revived = connection.execute(_REVIVE.values(**values), {"of": parent, "called": name}).rowcount
         found = browsing.collection_by_path(connection, entity, project, name)
         if found is None:
             raise StoreError(f"the catalog did not keep the collection {entity}/{project}/{name}; try again")
+        if revived:
+            connection.execute(_REMOVE_TAGS, {"of": found.id})
+            found = replace(found, tags=())
     check_kind(found, type, kind)
     lock(connection, found)
     return found
@@ -84,23 +94,26 @@ def check_kind(found: Collection, type: str, kind: CollectionKind) -> None:
         )
 
 
-def is_live(connection: Connection, collection_id: int) -> bool:
-    """Whether a collection is not deleted."""
-    return connection.execute(_STATE, {"id": collection_id}).scalar() == "live"
+def check_live(connection: Connection, owner: Collection) -> None:
+    """Raise NotFoundError for a deleted collection."""
+    if connection.execute(_STATE, {"id": owner.id}).scalar() != "live":
+        raise NotFoundError(f"the collection {owner.path} was deleted; log or link there to use the name again")
 
 
-def free_name(connection: Connection, owner: Collection, name: str) -> None:
-    """Make a name of the owner's project free for it. Raises ConflictError when a live collection has it.
+def free_name(connection: Connection, owner: Collection, name: str) -> str | None:
+    """Make a name of the owner's project free for it; the name that a deleted collection, which had it, goes by now.
 
-    A deleted one gives way: it takes a name that none can be given, with its id in it.
+    Raises ConflictError when a live collection has it.
     """
     project = connection.execute(_PROJECT, {"id": owner.id}).scalar_one()
     row = connection.execute(_NAMED, {"of": project, "called": name}).one_or_none()
     if row is None:
-        return
+        return None
     if row.state == "live":
         raise ConflictError(f"{owner.entity}/{owner.project}/{name} is there already; choose another name")
-    connection.execute(_RENAME, {"of": row.id, "called": f"{name}~{row.id}"})
+    aside = f"{name}~{row.id}"
+    connection.execute(_RENAME, {"of": row.id, "called": aside})
+    return aside
 
 
 def type_id(connection: Connection, owner: Collection, name: str) -> int:

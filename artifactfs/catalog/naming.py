@@ -1,39 +1,37 @@
-"""Naming: what changes after logging. Edits of versions and collections, aliases, links into portfolios."""
+"""Naming: what changes after logging. Edits of versions and collections, aliases, links into portfolios.
+
+An edit is a difference, taken from what is there inside the transaction, and the journal has what it changed: so two
+edits at once are the same as one after the other. Aliases are the collection's, so that a version's `updated_at` is
+none of their business.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from ..errors import ConflictError, NotFoundError
+from ..errors import ConflictError
 from ..metadata import checked_metadata
 from ..names import LATEST
 from ..records import Collection, CollectionEdit, Edit, Keep, Membership, Version
 from . import browsing, namespaces, tags
 from .database import Database
 from .dialect import upsert
-from .journal import Journal, path_of, version_of
+from .journal import Journal, path_of, version_of, written
 from .schema import aliases, collection_tags, collections, links, version_tags, versions
 
 _REMOVE_ALIAS = delete(aliases).where(aliases.c.collection_id == bindparam("of"), aliases.c.name == bindparam("alias"))
-_LINK_OF = select(links.c.number).where(
+_LINK_OF = select(links.c.id, links.c.number, links.c.deleted_at).where(
     links.c.collection_id == bindparam("id"), links.c.version_id == bindparam("version_id")
-)
-_ALIASES_OF_NUMBER = delete(aliases).where(
-    aliases.c.collection_id == bindparam("of"), aliases.c.number == bindparam("at")
 )
 _ADD_LINK = insert(links)
 _REMOVE_LINK = delete(links).where(links.c.id == bindparam("link_id"))
-_SHOWN = (
+_LINK_TO_COLLECTION = (
     select(links.c.id)
     .select_from(links.join(versions, versions.c.id == links.c.version_id))
-    .where(
-        versions.c.state == "live",
-        (versions.c.collection_id == bindparam("id")) | (links.c.collection_id == bindparam("id")),
-    )
+    .where(versions.c.collection_id == bindparam("id"), versions.c.state == "live", links.c.deleted_at.is_(None))
     .limit(1)
 )
 
@@ -51,8 +49,7 @@ class Naming(Journal):
             before = browsing.membership_at(connection, owner, number)
             moved = self._move(connection, owner, number, edit.add_aliases)
             removed = sorted(set(edit.remove_aliases) & set(before.aliases) - set(edit.add_aliases))
-            for alias in removed:
-                connection.execute(_REMOVE_ALIAS, {"of": collection_id, "alias": alias})
+            take_off(connection, owner, removed)
             fields = _fields(before.version, edit)
             added_tags, removed_tags = tags.change(
                 connection, version_tags, before.version.id, before.version.tags, edit.add_tags, edit.remove_tags
@@ -76,7 +73,7 @@ class Naming(Journal):
             number = browsing.number_of_alias(connection, collection_id, alias)
             if number is None:
                 raise browsing.no_such_alias(connection, owner, alias)
-            connection.execute(_REMOVE_ALIAS, {"of": collection_id, "alias": alias})
+            take_off(connection, owner, [alias])
             self._record_aliases(connection, self._clock(), owner, number, [], [alias])
             return browsing.membership_at(connection, owner, number)
 
@@ -86,15 +83,19 @@ class Naming(Journal):
         with self._database.writing() as connection:
             version = browsing.version_by_id(connection, version_id)
             now = self._clock()
-            # A deleted version cannot be shown; this says so.
+            # A deleted version cannot be shown; this says so. With the lock it is not deleted before the commit.
+            namespaces.lock(connection, version.collection)
             browsing.membership_at(connection, version.collection, version.number)
             owner = namespaces.collection(
                 connection, now, entity, project, version.collection.type, portfolio, "portfolio"
             )
-            number = connection.execute(_LINK_OF, {"id": owner.id, "version_id": version_id}).scalar()
-            made = number is None
-            if number is None:
-                number = namespaces.next_number(connection, owner)
+            row = connection.execute(_LINK_OF, {"id": owner.id, "version_id": version_id}).one_or_none()
+            made = row is None or row.deleted_at is not None
+            if row is not None and made:
+                # It was deleted with the portfolio: as after any other deletion, the number is not used again.
+                connection.execute(_REMOVE_LINK, {"link_id": row.id})
+            number = namespaces.next_number(connection, owner) if row is None or made else row.number
+            if made:
                 link = {"collection_id": owner.id, "number": number, "version_id": version_id, "created_at": now}
                 connection.execute(_ADD_LINK, link)
             moved = self._move(connection, owner, number, [LATEST, *aliases])
@@ -110,7 +111,7 @@ class Naming(Journal):
             gone = browsing.membership_of_link(connection, link_id)
             owner = gone.collection
             namespaces.lock(connection, owner)
-            connection.execute(_ALIASES_OF_NUMBER, {"of": owner.id, "at": gone.number})
+            take_off(connection, owner, gone.aliases)
             connection.execute(_REMOVE_LINK, {"link_id": link_id})
             latest = browsing.highest_number(connection, owner) if LATEST in gone.aliases else None
             if latest is not None:
@@ -122,30 +123,28 @@ class Naming(Journal):
         with self._database.writing() as connection:
             before = browsing.collection_by_id(connection, collection_id)
             namespaces.lock(connection, before)
-            if not namespaces.is_live(connection, collection_id):
-                raise NotFoundError(f"the collection {before.path} is deleted; nothing of it can be changed")
-            values: dict[str, Any] = {}
-            if not isinstance(edit.name, Keep) and edit.name != before.name:
-                namespaces.free_name(connection, before, edit.name)
-                values["name"] = edit.name
-            if not isinstance(edit.type, Keep) and edit.type != before.type:
+            namespaces.check_live(connection, before)
+            fields = _collection_fields(before, edit)
+            columns = {name: value for name, value in fields.items() if name != "type"}
+            aside = None
+            if "name" in fields:
+                aside = namespaces.free_name(connection, before, fields["name"])
+            if "type" in fields:
                 _check_unlinked(connection, before)
-                values["type_id"] = namespaces.type_id(connection, before, edit.type)
-            if not isinstance(edit.description, Keep) and edit.description != before.description:
-                values["description"] = edit.description
-            if not isinstance(edit.ttl, Keep) and edit.ttl != before.ttl:
-                values["ttl"] = edit.ttl
+                columns["type_id"] = namespaces.type_id(connection, before, fields["type"])
+            if columns:
+                connection.execute(update(collections).where(collections.c.id == collection_id).values(**columns))
             added, removed = tags.change(
                 connection, collection_tags, collection_id, before.tags, edit.add_tags, edit.remove_tags
             )
-            if values or added or removed:
-                if values:
-                    connection.execute(update(collections).where(collections.c.id == collection_id).values(**values))
-                if "type_id" in values:
-                    values["type"] = edit.type
-                    del values["type_id"]
-                body = {"collection": path_of(before), "fields": values, "added_tags": added, "removed_tags": removed}
-                self._record(connection, self._clock(), "edit-collection", body)
+            if fields or added or removed:
+                body = {"collection": path_of(before), "fields": fields, "aside": aside}
+                self._record(
+                    connection,
+                    self._clock(),
+                    "edit-collection",
+                    {**body, "added_tags": added, "removed_tags": removed},
+                )
             return browsing.collection_by_id(connection, collection_id)
 
     def _move(self, connection: Connection, owner: Collection, number: int, names: Iterable[str]) -> list[str]:
@@ -171,6 +170,13 @@ class Naming(Journal):
             self._record(connection, at, "aliases", body)
 
 
+def take_off(connection: Connection, owner: Collection, names: Iterable[str]) -> None:
+    """Remove aliases of a collection."""
+    gone = [{"of": owner.id, "alias": name} for name in names]
+    if gone:
+        connection.execute(_REMOVE_ALIAS, gone)
+
+
 def _fields(version: Version, edit: Edit) -> dict[str, Any]:
     """The columns of a version that an edit changes. Raises InvalidMetadataError."""
     fields: dict[str, Any] = {}
@@ -181,23 +187,25 @@ def _fields(version: Version, edit: Edit) -> dict[str, Any]:
     if edit.metadata or edit.drop_metadata:
         kept = {key: value for key, value in version.metadata.items() if key not in edit.drop_metadata}
         metadata = checked_metadata({**kept, **edit.metadata})
-        if _written(metadata) != _written(version.metadata):
+        if written(metadata) != written(version.metadata):
             fields["metadata"] = metadata
     return fields
 
 
-def _written(metadata: Mapping[str, Any]) -> str:
-    """What tells 1, 1.0 and True apart, which are equal to Python."""
-    return json.dumps(metadata, sort_keys=True)
+def _collection_fields(before: Collection, edit: CollectionEdit) -> dict[str, Any]:
+    """What an edit changes of a collection, but for its tags."""
+    given = {"name": edit.name, "type": edit.type, "description": edit.description, "ttl": edit.ttl}
+    return {
+        name: value for name, value in given.items() if not isinstance(value, Keep) and value != getattr(before, name)
+    }
 
 
 def _check_unlinked(connection: Connection, owner: Collection) -> None:
-    """Raise ConflictError while a portfolio shows a version of the collection, or the portfolio shows any."""
-    shown = connection.execute(_SHOWN, {"id": owner.id}).scalar()
-    if shown is not None:
-        raise ConflictError(
-            f"{owner.path} has links to or from it, which are of one type, {owner.type!r}; unlink them first"
-        )
+    """Raise ConflictError while links hold a collection to its type, which is that of all that a portfolio shows."""
+    if owner.kind == "portfolio" and browsing.highest_number(connection, owner) is not None:
+        raise ConflictError(f"{owner.path} has links to versions of the type {owner.type!r}; unlink them first")
+    if connection.execute(_LINK_TO_COLLECTION, {"id": owner.id}).scalar() is not None:
+        raise ConflictError(f"portfolios of the type {owner.type!r} have links to {owner.path}; unlink them first")
 
 
 def _link_of(membership: Membership) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Catalog(Protocol):
         """Raises NotFoundError."""
 
     def version(self, version_id: int) -> Version:
-        """The version of that id, deleted ones too. Raises NotFoundError."""
+        """The version of that id, deleted ones too (`deleted_at` says so). Raises NotFoundError."""
 
     def linked(self, link_id: int) -> Membership:
         """The membership that a link makes. Raises NotFoundError."""
@@ -104,7 +104,10 @@ class Catalog(Protocol):
         """What a version of the collection inherits: its ttl, then its project's; None for none. Nanoseconds."""
 
     def memberships_of(self, version_id: int) -> list[Membership]:
-        """Every collection that shows the version: its sequence first, then portfolios by path."""
+        """Every collection that shows the version: its sequence first, then portfolios by path.
+
+        Raises NotFoundError for a deleted version, which nothing shows.
+        """
 
     # -- where blobs lie
 
@@ -132,7 +135,10 @@ class Catalog(Protocol):
         """
 
     def committed(self, log_id: str) -> Membership | None:
-        """The version that was committed under the log id, if any: a commit whose answer was lost is found here."""
+        """The version that was committed under the log id, if any: a commit whose answer was lost is found here.
+
+        Raises NotFoundError when it was deleted since.
+        """
 
     def commit(self, commit: Commit) -> tuple[Membership, bool]:
         """Write a version: the one commit point of logging.
@@ -146,8 +152,9 @@ class Catalog(Protocol):
         Returns the membership and whether a new version was made. With the digest and digest algorithm of the current
         `latest` (and its manifest, where the digest is a weak one), or a `log_id` that was committed before, no
         version is made, but aliases and the edge are. A commit with a `base` whose version is not `latest` any more
-        raises BaseMovedError, and nothing is changed. `references` are kept as edges between versions; `parts` are
-        dropped with their sessions.
+        raises BaseMovedError, and nothing is changed; it is asked after what `latest` holds. `references` are kept as
+        edges between versions (NotFoundError for an id that never was); `parts` are dropped with their sessions, unless
+        the version is one that the log id made before.
         """
 
     def add_part(
@@ -187,39 +194,49 @@ class Catalog(Protocol):
         """Take a link and the aliases on it away; `latest` falls to the highest that remains."""
 
     def edit(self, collection_id: int, number: int, edit: Edit) -> Membership:
-        """Write an edit of a version, all of it or nothing; the membership as it is then. `updated_at` moves unless
-        nothing changed. Raises NotFoundError for an unknown or deleted version, InvalidMetadataError when the metadata
-        would have more than metadata.MAX_KEYS keys.
+        """Write an edit of a version, all of it or nothing; the membership as it is then. `updated_at` moves when
+        anything of the version changed; aliases are the collection's. What is both added and removed is there.
+        Raises NotFoundError for an unknown or deleted version, InvalidMetadataError when the metadata would have more
+        than metadata.MAX_KEYS keys.
         """
 
     def edit_collection(self, collection_id: int, edit: CollectionEdit) -> Collection:
-        """Write an edit of a collection. Raises ConflictError when the new name is taken in its project, and for
-        a new type while a portfolio shows a version of it."""
+        """Write an edit of a collection; the collection as it is then. A new name may be one that a deleted collection
+        had. Raises ConflictError when the new name is taken in its project, and for a new type while a portfolio shows
+        a version of it, or it shows any as a portfolio; NotFoundError for a deleted one.
+        """
 
     def delete_version(self, collection_id: int, number: int, *, delete_aliases: bool, force: bool) -> None:
         """Delete a version that the sequence owns: from here on nothing shows it, and its number is not used again.
 
         `latest` falls to the highest that remains, in its sequence and in each portfolio that showed it. Raises
         AliasConflictError, which names them, while it has other aliases in any collection, unless `delete_aliases`;
-        ConflictError, which names them, while live versions refer to it, unless `force`; NotFoundError.
+        ConflictError, which names them, while live versions refer to it, unless `force`, and for the number of a link;
+        NotFoundError, also for a version that is deleted already.
         """
 
     def delete_collection(self, collection_id: int, *, force: bool) -> None:
         """Delete a collection with its versions and aliases, or with its links when it is a portfolio.
 
         The name may be used again: the next version logged (or linked) there gets the next number, of any type and
-        kind. Raises ConflictError while live versions of other collections refer to one of it, unless `force`.
+        kind, and no description, tags or ttl of before. Raises ConflictError, which names them, while live versions of
+        other collections refer to one of it, unless `force`; NotFoundError, also when it is deleted already.
         """
 
     # -- runs and lineage
 
     def start_run(self, run: Run) -> Run:
-        """Record a run (entity and project made when missing). The same id again returns what is recorded."""
+        """Record a run (entity and project made when missing), with the catalog's time as `created_at`.
+
+        An id that is known is a run that goes on: it is `running` again, without `finished_at`; keys of config and
+        summary are set over those of before; name (unless it is the id), job type, group, notes and tags that are given
+        take the place of what was said before, and what is not given stays. Entity, project and `created_at` stay.
+        """
 
     def finish_run(self, run_id: str, state: str) -> None: ...
 
     def edit_run(self, run_id: str, edit: RunEdit) -> Run:
-        """Write an edit of a run; the run as it is then."""
+        """Write an edit of a run; the run as it is then. Keys of config and summary that it does not name stay."""
 
     def run(self, run_id: str) -> Run:
         """Raises NotFoundError."""

@@ -1,14 +1,16 @@
 """SqlCatalog: the catalog in SQL, put together from its parts. Each part is a module with the noun it is about.
 
 browsing      what there is: entities to versions and aliases
-naming        aliases, links, descriptions
+naming        edits of versions and collections, aliases, links
+deleting      versions and collections that nothing shows any more
 lineage       runs and their edges
 pinning       log sessions, pins, where blobs lie
+parts         what several processes add to one version
 committing    the one transaction that makes a version
 journal       the outbox of changes
 
-schema, migrations, rows, namespaces, suggestions      what the parts share
-database, dialect, sqlite, turns, forking, interrupts  transactions, and what differs between databases
+schema, migrations, rows, namespaces, tags, suggestions, bulk      what those share
+database, dialect, sqlite, turns, forking, interrupts              transactions, and what differs between databases
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
-from ..records import Collection, Membership, Run, Version
+from ..records import Collection, Run, Version
 from .schema import collection_tags, collections, entities, links, projects, runs, types, version_tags, versions
 
 _collection_columns = (
@@ -28,7 +28,7 @@ _above_collection = (
 )
 
 COLLECTIONS: Select[Any] = select(*_collection_columns).select_from(_above_collection)
-"""Every collection, deleted ones too; see `collection`."""
+"""Every collection, deleted ones too; see `collections_of`."""
 
 VERSIONS: Select[Any] = select(
     *_collection_columns,
@@ -48,12 +48,15 @@ VERSIONS: Select[Any] = select(
     versions.c.updated_at,
     versions.c.deleted_at,
 ).select_from(versions.join(_above_collection, collections.c.id == versions.c.collection_id))
-"""Every version with the sequence that owns it, deleted ones too; see `version`."""
+"""Every version with the sequence that owns it, deleted ones too; see `versions_of`."""
 
 LINKED: Select[Any] = VERSIONS.add_columns(
-    links.c.id.label("link_id"), links.c.collection_id.label("portfolio_id"), links.c.number.label("link_number")
+    links.c.id.label("link_id"),
+    links.c.collection_id.label("portfolio_id"),
+    links.c.number.label("link_number"),
+    links.c.deleted_at.label("link_deleted_at"),
 ).join(links, links.c.version_id == versions.c.id)
-"""Every version that a portfolio shows, with the link; see `linked`."""
+"""Every version that a portfolio shows, with the link; links of deleted portfolios and to deleted versions too."""
 
 RUNS: Select[Any] = select(
     runs.c.id.label("run"),
@@ -74,8 +77,8 @@ RUNS: Select[Any] = select(
 )
 """Every run; see `run`."""
 
-# A version without tags, as most are, costs no more than the look.
-_TAGS = select(version_tags.c.version_id, version_tags.c.tag).where(
+# What has no tags, as most have none, costs no more than the look.
+_VERSION_TAGS = select(version_tags.c.version_id, version_tags.c.tag).where(
     version_tags.c.version_id.in_(bindparam("ids", expanding=True))
 )
 _COLLECTION_TAGS = select(collection_tags.c.collection_id, collection_tags.c.tag).where(
@@ -84,49 +87,21 @@ _COLLECTION_TAGS = select(collection_tags.c.collection_id, collection_tags.c.tag
 _TAGS_AT_ONCE = 500
 
 
-def collection(row: Row[Any], tags: Mapping[int, tuple[str, ...]] | None = None) -> Collection:
-    """The collection of a row of COLLECTIONS or VERSIONS; `tags` as `collection_tags_of` gives them."""
-    return Collection(
-        row.collection_id,
-        row.entity,
-        row.project,
-        row.type,
-        row.collection,
-        row.collection_kind,
-        row.collection_description,
-        row.collection_created_at,
-        (tags or {}).get(row.collection_id, ()),
-        row.collection_ttl,
-    )
+def collections_of(connection: Connection, found: Sequence[Row[Any]]) -> list[Collection]:
+    """The collection of each row of COLLECTIONS or VERSIONS."""
+    tags = _tags(connection, _COLLECTION_TAGS, (row.collection_id for row in found))
+    known: dict[int, Collection] = {}
+    for row in found:
+        if row.collection_id not in known:
+            known[row.collection_id] = _collection(row, tags.get(row.collection_id, ()))
+    return [known[row.collection_id] for row in found]
 
 
-def version(row: Row[Any], tags: Mapping[int, tuple[str, ...]], owner: Collection | None = None) -> Version:
-    """The version of a row of VERSIONS. `tags` as `tags_of` gives them; `owner` when it is known already."""
-    return Version(
-        row.id,
-        owner if owner is not None else collection(row),
-        row.number,
-        row.digest,
-        row.digest_algorithm,
-        row.manifest,
-        row.size,
-        row.file_count,
-        row.description,
-        row.metadata,
-        row.created_at,
-        row.ttl,
-        row.run_id,
-        tags.get(row.id, ()),
-        row.updated_at,
-        row.deleted_at,
-    )
-
-
-def linked(
-    row: Row[Any], portfolio: Collection, aliases: tuple[str, ...], tags: Mapping[int, tuple[str, ...]]
-) -> Membership:
-    """The membership of a row of LINKED."""
-    return Membership(portfolio, row.link_number, version(row, tags), aliases, row.link_id)
+def versions_of(connection: Connection, found: Sequence[Row[Any]], owner: Collection | None = None) -> list[Version]:
+    """The version of each row of VERSIONS or LINKED; `owner` is the sequence of all of them, where it is known."""
+    tags = _tags(connection, _VERSION_TAGS, (row.id for row in found))
+    owners = collections_of(connection, found) if owner is None else [owner] * len(found)
+    return [_version(row, tags, sequence) for row, sequence in zip(found, owners, strict=True)]
 
 
 def run(row: Row[Any]) -> Run:
@@ -148,17 +123,44 @@ def run(row: Row[Any]) -> Run:
     )
 
 
-def tags_of(connection: Connection, version_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-    """The sorted tags of each version that has any."""
-    return _tags(connection, _TAGS, version_ids)
+def _collection(row: Row[Any], tags: tuple[str, ...]) -> Collection:
+    return Collection(
+        row.collection_id,
+        row.entity,
+        row.project,
+        row.type,
+        row.collection,
+        row.collection_kind,
+        row.collection_description,
+        row.collection_created_at,
+        tags,
+        row.collection_ttl,
+    )
 
 
-def collection_tags_of(connection: Connection, collection_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-    """The sorted tags of each collection that has any."""
-    return _tags(connection, _COLLECTION_TAGS, collection_ids)
+def _version(row: Row[Any], tags: Mapping[int, tuple[str, ...]], owner: Collection) -> Version:
+    return Version(
+        row.id,
+        owner,
+        row.number,
+        row.digest,
+        row.digest_algorithm,
+        row.manifest,
+        row.size,
+        row.file_count,
+        row.description,
+        row.metadata,
+        row.created_at,
+        row.ttl,
+        row.run_id,
+        tags.get(row.id, ()),
+        row.updated_at,
+        row.deleted_at,
+    )
 
 
 def _tags(connection: Connection, statement: Select[Any], wanted: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """The sorted tags of each id that has any."""
     ids = sorted(set(wanted))
     found: dict[int, list[str]] = {}
     for start in range(0, len(ids), _TAGS_AT_ONCE):

@@ -129,6 +129,7 @@ collection_tags = Table(
     tables,
     Column("collection_id", _BIG, ForeignKey("collections.id"), primary_key=True, autoincrement=False),
     Column("tag", Text, primary_key=True),
+    Index("collection_tags_by_tag", "tag"),
 )
 
 # -- versions, and the names for them
@@ -174,7 +175,7 @@ version_references = Table(
     Index("version_references_by_target", "on_version_id"),
 )
 
-# What a portfolio holds: each link has a number of the portfolio's own.
+# What a portfolio holds: each link has a number of the portfolio's own. It stays when the version is deleted.
 links = Table(
     "links",
     tables,
@@ -183,6 +184,7 @@ links = Table(
     _required("number", _BIG),
     Column("version_id", _BIG, ForeignKey("versions.id"), nullable=False, index=True),
     _required("created_at", _BIG),
+    Column("deleted_at", _BIG),  # when its portfolio was deleted; a link that was taken away has no row
     UniqueConstraint("collection_id", "number"),
     UniqueConstraint("collection_id", "version_id"),
     sqlite_autoincrement=True,
@@ -216,7 +218,7 @@ runs = Table(
     Column("summary", JSON, nullable=False, server_default="{}"),
     Column("run_group", Text),
     Column("notes", Text),
-    Column("tags", JSON, nullable=False, server_default="[]"),
+    Column("tags", JSON, nullable=False, server_default="[]"),  # strings, in the order that they were given
 )
 
 run_inputs = Table(
@@ -265,14 +267,14 @@ pins = Table(
     sqlite_with_rowid=False,
 )
 
-# What one of several processes adds to a version that all of them make. It goes with its session.
+# What one of several processes adds to a version that all of them make (records.Part). It goes with its session.
 parts = Table(
     "parts",
     tables,
     _id(),
     Column("session_id", _BIG, nullable=False, unique=True),
     _required("distributed_id", Text),
-    _required("entity", Text),
+    _required("entity", Text),  # names, since the collection need not be there yet
     _required("project", Text),
     _required("type", Text),
     _required("collection", Text),

@@ -12,7 +12,19 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.dml import Delete, Update
 from sqlalchemy.sql.selectable import SelectBase
 
-from artifactfs.catalog import browsing, committing, journal, lineage, namespaces, naming, pinning, rows, schema
+from artifactfs.catalog import (
+    browsing,
+    committing,
+    deleting,
+    journal,
+    lineage,
+    namespaces,
+    naming,
+    parts,
+    pinning,
+    rows,
+    schema,
+)
 
 # What is asked for whole: lists at the top, the outbox, sessions, and joins that others narrow down.
 WHOLE = {
@@ -31,7 +43,7 @@ WHOLE = {
 }
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (browsing, committing, journal, lineage, namespaces, naming, pinning, rows)
+    for module in (browsing, committing, deleting, journal, lineage, namespaces, naming, parts, pinning, rows)
     for name, value in vars(module).items()
     if isinstance(value, SelectBase | Update | Delete)
 }

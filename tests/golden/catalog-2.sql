@@ -37,6 +37,8 @@ CREATE TABLE collection_tags (
 	FOREIGN KEY(collection_id) REFERENCES collections (id)
 );
 
+CREATE INDEX collection_tags_by_tag ON collection_tags (tag);
+
 CREATE TABLE collections (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	project_id INTEGER NOT NULL, 
@@ -68,6 +70,7 @@ CREATE TABLE links (
 	number INTEGER NOT NULL, 
 	version_id INTEGER NOT NULL, 
 	created_at INTEGER NOT NULL, 
+	deleted_at INTEGER, 
 	UNIQUE (collection_id, number), 
 	UNIQUE (collection_id, version_id), 
 	FOREIGN KEY(collection_id) REFERENCES collections (id), 
