@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+from sqlalchemy import text
+
+from artifactfs.catalog import schema
 from artifactfs.catalog.protocol import Catalog
 from artifactfs.catalog.queries import SqlCatalog
-from artifactfs.records import Commit, Location, LogSession, Membership, PackRecord, StoredBlob
+from artifactfs.records import Commit, Location, LogSession, Membership, PackRecord, Run, StoredBlob
 
 
 class Clock:
@@ -115,3 +119,30 @@ def commit(
         pinned=pinned,
     )
     return catalog.commit(dataclasses.replace(record, **changes))
+
+
+def run_record(id: str, **changes: Any) -> Run:
+    return dataclasses.replace(
+        Run(id, "me", "demo", f"name of {id}", "train", "running", 5, None, {"lr": 0.1}), **changes
+    )
+
+
+def execute(catalog: SqlCatalog, sql: str, **parameters: Any) -> None:
+    """What garbage collection would have done."""
+    with catalog._database.writing() as connection:
+        connection.execute(text(sql), parameters)
+
+
+def rows_of(catalog: SqlCatalog) -> dict[str, list[Any]]:
+    """Everything that a catalog holds."""
+    with catalog._database.reading() as connection:
+        return {table.name: connection.execute(table.select()).all() for table in schema.tables.sorted_tables}
+
+
+def refused(kind: type[Exception], call: Callable[..., object], *arguments: object) -> str:
+    """The message of the error; one line."""
+    with pytest.raises(kind) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert message and "\n" not in message
+    return message

@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from catalogs import PLACES, SqlitePlace, digest_of, log
+from catalogs import SqlitePlace, digest_of, log
 
 from artifactfs.catalog.queries import SqlCatalog
-
-
-@pytest.fixture(params=PLACES, ids=lambda place: place.__name__)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return request.param(tmp_path)
+from artifactfs.errors import Error
+from artifactfs.records import Base, CollectionEdit, Edit
 
 
 class Child:
@@ -233,3 +230,116 @@ def test_kill_while_a_catalog_is_made(tmp_path: Path) -> None:
         assert check_whole(catalog) == ["digest x"] and digest_of("b") in catalog.locate([digest_of("b")])
         catalog.close()
     assert made < 25, "every kill came too late to test anything"
+
+
+# -- races: whatever two do at once, it is as if one had done it after the other
+
+
+def prepared(catalog: SqlCatalog, project: str) -> dict[str, int]:
+    """A project where `mnist` has v0 and v1, and `best` shows v0; the ids that races go for."""
+    first, _ = log(catalog, "a", project=project)
+    second, _ = log(catalog, "b", project=project)
+    link, _ = catalog.link(first.version.id, "me", project, "best", [])
+    return {"mnist": first.collection.id, "best": link.collection.id, "v0": first.version.id, "v1": second.version.id}
+
+
+Act = Callable[[SqlCatalog, str, dict[str, int]], object]
+
+ACTS: dict[str, Act] = {
+    "delete": lambda catalog, _, ids: catalog.delete_version(ids["mnist"], 1, delete_aliases=False, force=False),
+    "delete v0": lambda catalog, _, ids: catalog.delete_version(ids["mnist"], 0, delete_aliases=False, force=False),
+    "delete with aliases": lambda catalog, _, ids: catalog.delete_version(
+        ids["mnist"], 1, delete_aliases=True, force=False
+    ),
+    "delete all": lambda catalog, _, ids: catalog.delete_collection(ids["mnist"], force=False),
+    "delete best": lambda catalog, _, ids: catalog.delete_collection(ids["best"], force=False),
+    "rename": lambda catalog, _, ids: catalog.edit_collection(ids["mnist"], CollectionEdit(name="digits")),
+    "alias": lambda catalog, _, ids: catalog.set_aliases(ids["mnist"], 1, ["prod"], []),
+    "edit": lambda catalog, _, ids: catalog.edit(ids["mnist"], 1, Edit(metadata={"k": 1}, add_tags=("t",))),
+    "edit more": lambda catalog, _, ids: catalog.edit(ids["mnist"], 1, Edit(metadata={"l": 1}, add_tags=("u",))),
+    "log anew": lambda catalog, project, _: log(catalog, "c", project=project, aliases=["prod"])[1],
+    "log the same": lambda catalog, project, _: log(catalog, "b", project=project, aliases=["prod"])[1],
+    "log on it": lambda catalog, project, ids: log(catalog, "c", project=project, base=Base(ids["v1"]))[1],
+    "log what refers to it": lambda catalog, project, ids: log(
+        catalog, "c", "copy", project=project, references=(ids["v1"],)
+    )[1],
+    "link": lambda catalog, project, ids: catalog.link(ids["v1"], "me", project, "best", [])[1],
+}
+
+
+def answer(act: str, catalog: SqlCatalog, project: str, ids: dict[str, int]) -> str:
+    try:
+        given = ACTS[act](catalog, project, ids)
+    except Error as error:
+        return type(error).__name__
+    return str(given) if isinstance(given, bool) else "done"
+
+
+def outcome(catalog: SqlCatalog, project: str) -> Any:
+    """All that can be seen of a project, without ids and times."""
+    return {
+        owner.name: (
+            owner.kind,
+            [
+                (m.number, m.version.number, m.version.digest, m.aliases, m.version.metadata, m.version.tags)
+                for m in catalog.memberships(owner.id)
+            ],
+        )
+        for owner in catalog.collections(catalog.project("me", project).id)
+    }
+
+
+def serial(catalog: SqlCatalog, project: str, first: str, second: str) -> tuple[str, str, Any]:
+    """The answers of the two acts, one after the other, and what there is then."""
+    ids = prepared(catalog, project)
+    answers = answer(first, catalog, project, ids), answer(second, catalog, project, ids)
+    return (*answers, outcome(catalog, project))
+
+
+PAIRS = [
+    ("delete", "alias"),
+    ("delete with aliases", "alias"),
+    ("delete", "log anew"),
+    ("delete", "log the same"),
+    ("delete", "log on it"),
+    ("delete", "log what refers to it"),
+    ("delete", "link"),
+    ("delete", "edit"),
+    ("delete", "delete v0"),
+    ("delete", "delete"),
+    ("delete all", "log anew"),
+    ("delete all", "alias"),
+    ("delete all", "link"),
+    ("delete best", "link"),
+    ("rename", "log anew"),
+    ("rename", "delete all"),
+    ("edit", "edit more"),
+    ("log anew", "log on it"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=lambda act: act.replace(" ", "-"))
+def test_two_processes_in_one_collection(place: SqlitePlace, one: str, other: str) -> None:
+    catalog = place.create()
+    answer_of_other, answer_of_one, state = serial(catalog, "other-first", other, one)
+    allowed = [serial(catalog, "one-first", one, other), (answer_of_one, answer_of_other, state)]
+    rounds = {f"race-{number}": prepared(catalog, f"race-{number}") for number in range(8)}
+    ends = [os.pipe(), os.pipe()]
+
+    def work(act: str, mine: int, say: Callable[[str], None]) -> None:
+        os.close(ends[mine][0])
+        os.close(ends[1 - mine][1])
+        own = place.open()
+        for project, ids in rounds.items():
+            os.write(ends[mine][1], b".")  # each waits for the other before every round
+            assert os.read(ends[1 - mine][0], 1) == b"."
+            say(answer(act, own, project, ids))
+
+    children = [Child(lambda say, n=n, act=act: work(act, n, say)) for n, act in enumerate((one, other))]
+    for descriptor in (*ends[0], *ends[1]):
+        os.close(descriptor)
+    said = [child.said.read().splitlines() for child in children]
+    assert [child.wait() for child in children] == [0, 0]
+    assert [len(lines) for lines in said] == [len(rounds)] * 2
+    for project, *answers in zip(rounds, *said, strict=True):
+        assert (*answers, outcome(catalog, project)) in allowed
