@@ -126,17 +126,24 @@ class Api:
 
     # -- runs
 
-    def run(self, path: str) -> RecordedRun[Artifact]:
+    def run(self, path: str = "") -> RecordedRun[Artifact]:
         """The run that `[[entity/]project/]id` names. Raises NotFoundError, InvalidNameError."""
         return self._run(find_run(self.store, path, self._entity, self._project))
 
     def runs(
-        self, path: str | None = None, filters: Any = None, order: str = "-created_at", per_page: int = 50
+        self,
+        path: str | None = None,
+        filters: Any = None,
+        order: str = "-created_at",
+        per_page: int = 50,
+        include_sweeps: bool = True,
     ) -> Pages[RecordedRun[Artifact]]:
         """The runs of a project (`[entity/]project`), newest first, or oldest first with the order `+created_at`.
 
-        Raises NotFoundError, InvalidError for filters, which are not known here, and for another order.
+        `include_sweeps` has no meaning here. Raises NotFoundError, InvalidError for filters, which are not known here,
+        and for another order.
         """
+        del include_sweeps
         if filters:
             raise InvalidError("filters are not known here; choose among the runs in Python")
         if order not in ("-created_at", "+created_at", "created_at"):

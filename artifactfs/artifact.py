@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import IO, Any
 
+from . import checkout as checking_out
 from . import download as downloading
 from . import html
 from .collection import ArtifactCollection
@@ -38,6 +39,7 @@ from .pages import Pages, listed
 from .reader import OpenBlob
 from .recorded import RecordedRun
 from .records import Collection, Membership, Run
+from .references.schemes import References
 from .sources import Symlinks
 from .surroundings import surroundings
 
@@ -264,9 +266,23 @@ class Artifact(ArtifactFields):
                 raise InvalidError(f"{shown(candidate)} is of a class that is not known here; read it with get_entry()")
         return None
 
+    def __getitem__(self, name: str) -> Any:
+        """The typed object of that name; see `get`."""
+        return self.get(name)
+
     def open(self, path: str) -> OpenBlob:
-        """An entry's bytes, open for ranged reads. Raises EntryNotFoundError, MissingBlobError, DamageError."""
-        return self._logged_store.open_entry(self.get_entry(path))
+        """An entry's bytes, open for ranged reads; of a reference, the bytes that it leads to.
+
+        Raises EntryNotFoundError, MissingBlobError, DamageError; MissingReferenceError for a reference whose target is
+        gone or of another size, InvalidError for one that nothing here opens.
+        """
+        entry = self._references.followed(self.get_entry(path))
+        if entry.ref is None or entry.blob is not None:
+            return self._logged_store.open_entry(entry)
+        handler = self._references.handler_of(entry)
+        if not handler.opens(entry):
+            raise InvalidError(f"{shown(path)} refers to {shown(entry.ref)}, which nothing here opens")
+        return handler.open(entry)
 
     def files(self, names: Sequence[str] | None = None, per_page: int = 50) -> Pages[File]:
         """The files, sorted by path; only those of `names` where given. Raises ArtifactNotLoggedError."""
@@ -317,7 +333,12 @@ class Artifact(ArtifactFields):
         entries = [entry for entry in self.manifest.in_order() if entry.path.startswith(prefix)]
         with _told(progress, f"download {membership.name}", entries) as tell:
             downloading.download(
-                entries, self._logged_store, target, tell, allow_missing_references=allow_missing_references
+                entries,
+                self._logged_store,
+                target,
+                tell,
+                allow_missing_references=allow_missing_references,
+                references=self._references,
             )
         return target
 
@@ -327,14 +348,19 @@ class Artifact(ArtifactFields):
         Everything else in `root` is removed: links, which are not followed, and empty directories too. `/`, the home
         directory, a store and a mount are refused with ConflictError. Returns the path; raises as `download`.
         """
-        from . import checkout as checking_out
-
         membership = self._as_logged("checkout()").membership
         default = os.path.join(surroundings.artifact_dir(), self.source_name.partition(":")[0])
         target = default if root is None else os.fspath(root)
         entries = list(self.manifest.in_order())
         with _told(progress, f"check out {membership.name}", entries) as tell:
-            checking_out.checkout(entries, self._logged_store, target, tell, protected=[self._logged_store.location])
+            checking_out.checkout(
+                entries,
+                self._logged_store,
+                target,
+                tell,
+                protected=[self._logged_store.location],
+                references=self._references,
+            )
         return target
 
     def verify(self, root: str | os.PathLike[str] | None = None, *, progress: Progress | None = None) -> None:
@@ -376,11 +402,11 @@ class Artifact(ArtifactFields):
         """Write one entry below `root` (default: as `download`) and return its path. Entry.download calls it."""
         del skip_cache
         self._as_logged("download()")
-        return downloading.download_one(entry, self._logged_store, self._root(root))
+        return downloading.download_one(entry, self._logged_store, self._root(root), references=self._references)
 
     def target_of(self, entry: Entry) -> str:
         """The URI that a reference leads to. Entry.ref_target calls it."""
-        return entry.ref or ""
+        return self._references.followed(entry).ref or entry.ref or ""
 
     # -- links, deletion, lineage
 
@@ -460,6 +486,10 @@ class Artifact(ArtifactFields):
         return html.facts(f"Artifact {self.name if self._logged is None else self.qualified_name}", rows)
 
     # -- inside
+
+    @property
+    def _references(self) -> References:
+        return References(surroundings.resolve)
 
     def _root(self, root: str | os.PathLike[str] | None) -> str:
         return os.path.join(surroundings.artifact_dir(), self.source_name) if root is None else os.fspath(root)

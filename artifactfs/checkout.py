@@ -63,7 +63,7 @@ def checkout(
     tree.clear(place)
     if last:
         write_below(last, supply, place, meter)
-    supply.warn(stacklevel=4)
+    supply.warn(stacklevel=5)
 
 
 class _Tree:

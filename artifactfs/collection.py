@@ -173,6 +173,11 @@ class ArtifactCollection(Generic[Shown]):
         if edit != CollectionEdit():
             self._take(self._store.edit_collection(record, edit))
 
+    def load(self) -> None:
+        """Take what the store says now; changes that were not saved are gone. Raises NotFoundError."""
+        record = self._record
+        self._take(self._store.collection(record.name, entity=record.entity, project=record.project))
+
     def change_type(self, new_type: str) -> None:
         """Deprecated. Set `type` and `save`."""
         deprecated("ArtifactCollection.change_type(type)", "set .type and call .save()")

@@ -86,7 +86,7 @@ def download(
     """
     supply = Supply(entries, source, references or References(), allow_missing_references)
     write_below(supply.entries, supply, root, Meter(tell))
-    supply.warn(stacklevel=4)
+    supply.warn(stacklevel=5)
 
 
 def download_one(entry: Entry, source: EntrySource, root: str, *, references: References | None = None) -> str:
