@@ -196,7 +196,7 @@ class Run(RecordedRun[Artifact]):
         artifact = self._prepared(artifact_or_path, name, type)
         artifact.distributed_id = self._shared_id(distributed_id)
         artifact.finalize()
-        membership, _ = self.store.finish_parts(
+        membership, created = self.store.finish_parts(
             artifact.draft,
             artifact.distributed_id,
             entity=self.entity,
@@ -204,6 +204,8 @@ class Run(RecordedRun[Artifact]):
             aliases=texts("alias", aliases),
             run_id=self.id,
         )
+        if not created:
+            self._warn_kept_back(artifact, membership)
         artifact.become(self.store, membership)
         return artifact
 
@@ -384,10 +386,10 @@ class Run(RecordedRun[Artifact]):
             draft, entity=self.entity, project=self.project, aliases=aliases, run_id=self.id, log_id=log_id
         )
         if not created:
-            self._warn_kept_back(artifact, membership)
+            self._warn_kept_back(artifact, membership, stacklevel=4)
         artifact.become(self.store, membership)
 
-    def _warn_kept_back(self, artifact: Artifact, membership: records.Membership) -> None:
+    def _warn_kept_back(self, artifact: Artifact, membership: records.Membership, stacklevel: int = 3) -> None:
         fields = self.store.kept_back(artifact.draft, membership.version)
         if fields:
             warnings.warn(
@@ -395,7 +397,7 @@ class Run(RecordedRun[Artifact]):
                 f"{' and '.join(fields)} given now {'is' if fields == ['description'] else 'are'} kept back; "
                 "set them on the version and save() it",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
 
     def _shared_id(self, given: str | None) -> str:

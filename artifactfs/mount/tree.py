@@ -253,7 +253,7 @@ class Tree:
         kind, row, index = split(self._actual(node))
         if kind == Kind.VERSION or kind == Kind.LINK:
             found = self._view(kind, row).tree.node(index)
-            if found.ref is not None:
+            if found.ref is not None and found.blob is None:  # another artifact's entry has its bytes in the store
                 raise UnavailableError(f"{found.ref} is a reference; references cannot be read through a mount yet")
             if found.blob is None or found.size is None:
                 raise MissingBlobError("the manifest names no bytes for it")

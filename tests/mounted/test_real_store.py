@@ -136,3 +136,19 @@ def test_words_that_mean_nothing_are_said_so(shop: Shop) -> None:
     with open(shop.mountpoint / "me/demo/dataset/digits/v0/train.csv"):
         assert f"pid {os.getpid()}" in shop.artifactfs("umount", place, code=5)
     shop.artifactfs("umount", place)
+
+
+def test_files_of_other_artifacts_are_read_though_those_are_deleted(shop: Shop) -> None:
+    for name in ("run.sh", "deep/er/weights.bin"):
+        shop.artifactfs("add", "mixed", f"digits:prod/{name}", "--type", "dataset", "--prefix", "of digits")
+    shop.artifactfs("log", "mixed")
+    shop.artifactfs("mount", str(shop.mountpoint))
+    shown = shop.mountpoint / "me/demo/dataset/mixed/latest/of digits"
+    weights = (shop.data / "deep/er/weights.bin").read_bytes()
+    assert (shown / "weights.bin").read_bytes() == weights
+    assert run(shown / "run.sh") == "ran\n"
+    assert os.getxattr(shown / "run.sh", "user.artifactfs.ref").startswith(b"wandb-artifact://")
+    assert "refer" in shop.artifactfs("delete", "digits:v0", "--yes", "--delete-aliases", code=5)
+    shop.artifactfs("delete", "digits:v0", "--yes", "--delete-aliases", "--force")
+    until(lambda: not (shop.mountpoint / "me/demo/dataset/digits/v0").exists())
+    assert (shown / "weights.bin").read_bytes() == weights
