@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import click
 
 from ..artifact import Artifact
+from ..digest import new_hasher, written
 from ..errors import EntryNotFoundError, VerificationError
 from ..manifest import Entry, Manifest
 from ..names import normalise_entry_path, shown
+from ..references.file import changed
+from ..references.schemes import References
 from . import completion, words
 from .amounts import counted, size
 from .commands import command
@@ -35,13 +38,23 @@ def cat(context: click.Context, invocation: Invocation, ref: str, path: str | No
         raise click.MissingParameter(ctx=context, param_hint="'PATH'", param_type="argument")
     artifact = _artifact(invocation, ref)
     _check_file(artifact, path)
+    references = References(invocation.store().referred)
+    entry = references.followed(artifact.get_entry(path))
+    # The bytes of the store are checked as they are read; those of a reference only here.
+    algorithm = references.handler_of(entry).algorithm(entry) if entry.ref and entry.blob is None else None
+    hasher = None if algorithm is None else new_hasher(algorithm)
     opened = artifact.open(path)
     try:
         for offset in range(0, opened.size, _PORTION):
-            if not invocation.output.raw(opened.read(offset, _PORTION)):
+            portion = opened.read(offset, _PORTION)
+            if not invocation.output.raw(portion):
                 return
+            if hasher is not None:
+                hasher.update(portion)
     finally:
         opened.close()
+    if hasher is not None and algorithm is not None and written(algorithm, hasher.digest()) != entry.digest:
+        raise changed(entry)
 
 
 @command(

@@ -97,6 +97,7 @@ BY_NONE = {
     "Artifact.of": "it makes an object of Python",
     "Artifact.take_role": "it is how a run tells an object of Python the role in which it is used",
     "Artifact.wait": "a command returns when the version is logged",
+    "ArtifactCollection.load": "a command reads what the store says now each time",
     "Run.define_metric": "metrics are not kept",
     "Run.finish": "a command is a run of its own, which ends with it",
     "Run.log": "metrics are not kept",

@@ -139,6 +139,19 @@ def test_a_reference_whose_target_is_gone(run: Any, home: Path, outside: Path) -
     run("cat", "far", "a.txt", code=4).complains("a.txt")
 
 
+def test_what_changed_behind_a_reference_is_said(run: Any, outside: Path) -> None:
+    run("log", "far", f"file://{outside}", "--type", "dataset")
+    run("log", "loose", f"file://{outside}/a.txt", "--no-checksum", "--type", "dataset")
+    run("log", "second", "far:v0/a.txt", "--type", "dataset")
+    (outside / "a.txt").write_text("ALPHA\n")
+    for name in ("far", "second"):
+        result = run("cat", name, "a.txt", code=4)
+        assert "which has changed since" in result.err
+    assert run("cat", "loose", "a.txt").out == "ALPHA\n"
+    run("log", "other", "s3://bucket/key", "--name", "key", "--type", "dataset")
+    run("cat", "other", "key", code=2).complains("s3://bucket/key")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "parts"),
     [
