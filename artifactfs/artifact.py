@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import IO, Any
@@ -68,7 +68,7 @@ class Artifact(ArtifactFields):
         name: str,
         type: str,
         description: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         incremental: bool = False,
         use_as: str | None = None,
         *,
@@ -175,10 +175,10 @@ class Artifact(ArtifactFields):
     def add_file(
         self,
         local_path: str | os.PathLike[str],
-        name: str | None = None,
-        is_tmp: bool = False,
-        skip_cache: bool = False,
-        policy: Policy = "mutable",
+        name: str | os.PathLike[str] | None = None,
+        is_tmp: bool | None = False,
+        skip_cache: bool | None = False,
+        policy: Policy | None = "mutable",
         overwrite: bool = False,
         *,
         symlinks: Symlinks = "follow",
@@ -192,28 +192,29 @@ class Artifact(ArtifactFields):
     def add_dir(
         self,
         local_path: str | os.PathLike[str],
-        name: str | None = None,
-        skip_cache: bool = False,
-        policy: Policy = "mutable",
+        name: str | os.PathLike[str] | None = None,
+        skip_cache: bool | None = False,
+        policy: Policy | None = "mutable",
         merge: bool = True,
         *,
-        overwrite: bool = False,
         symlinks: Symlinks = "follow",
         progress: Progress | None = None,
     ) -> None:
         """Add all files below a directory; see Draft.add_dir. Raises ArtifactFinalizedError too."""
-        self._open_draft.add_dir(
-            local_path, name, skip_cache, policy, merge, overwrite=overwrite, symlinks=symlinks, progress=progress
-        )
+        self._open_draft.add_dir(local_path, name, skip_cache, policy, merge, symlinks=symlinks, progress=progress)
 
-    def new_file(
-        self, name: str, mode: str = "w", encoding: str | None = None
-    ) -> contextlib.AbstractContextManager[IO[Any]]:
+    @contextlib.contextmanager
+    def new_file(self, name: str | os.PathLike[str], mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
         """A new file, open for writing; see Draft.new_file. Raises ArtifactFinalizedError too."""
-        return self._open_draft.new_file(name, mode, encoding)
+        with self._open_draft.new_file(name, mode, encoding) as file:
+            yield file
 
     def add_reference(
-        self, uri: str | Entry, name: str | None = None, checksum: bool = True, max_objects: int | None = None
+        self,
+        uri: str | Entry,
+        name: str | os.PathLike[str] | None = None,
+        checksum: bool = True,
+        max_objects: int | None = None,
     ) -> list[Entry]:
         """Add what lies elsewhere, or an entry of another artifact; see Draft.add_reference.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from .copying import Hashed, copy_and_hash, hash_bytes
 from .digest import DigestAlgorithm, written
-from .errors import InvalidError, PathConflictError, PathNotFoundError, SourceError
+from .errors import InvalidError, InvalidPathError, PathConflictError, PathNotFoundError, SourceError
 from .manifest import Entry, Manifest
 from .metadata import checked_metadata, checked_text
 from .names import check_name, check_type, normalise_entry_path, shown
@@ -28,6 +29,8 @@ from .staging import Staging
 from .unchanged import Unchanged
 
 Policy = Literal["mutable", "immutable"]
+
+_WRITING = re.compile(r"(?=.*[wxa])(?!.*[wxa].*[wxa])[wxabt+]{1,3}\Z")
 
 
 class Progress(Protocol):
@@ -65,7 +68,7 @@ class Draft:
         staging_root: Callable[[], str],
         *,
         description: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         tags: tuple[str, ...] = (),
         memory: Callable[[], str | None] | None = None,
         incremental: bool = False,
@@ -144,10 +147,10 @@ class Draft:
     def add_file(
         self,
         local_path: str | os.PathLike[str],
-        name: str | None = None,
-        is_tmp: bool = False,
-        skip_cache: bool = False,
-        policy: Policy = "mutable",
+        name: str | os.PathLike[str] | None = None,
+        is_tmp: bool | None = False,
+        skip_cache: bool | None = False,
+        policy: Policy | None = "mutable",
         overwrite: bool = False,
         *,
         symlinks: Symlinks = "follow",
@@ -162,9 +165,9 @@ class Draft:
         `overwrite`. Raises SourceError, SourceMissingError, NotAllowedError, SourceChangedError, InvalidPathError,
         NoSpaceError.
         """
-        check_policy(policy)
+        policy, skip_cache = check_policy(policy), bool(skip_cache)
         given = os.fsdecode(os.fspath(local_path))
-        path = normalise_entry_path(os.path.basename(given) if name is None else name)
+        path = _entry_path(name) if name else normalise_entry_path(os.path.basename(given))
         unchanged = self._unchanged(given, skip_cache)
         found = SourceFile("", given, None, symlinks == "follow")
         taken = self._take(found, os.path.join(os.getcwd(), given), policy, unchanged, progress)
@@ -178,22 +181,23 @@ class Draft:
     def add_dir(
         self,
         local_path: str | os.PathLike[str],
-        name: str | None = None,
-        skip_cache: bool = False,
-        policy: Policy = "mutable",
-        merge: bool = False,
+        name: str | os.PathLike[str] | None = None,
+        skip_cache: bool | None = False,
+        policy: Policy | None = "mutable",
+        merge: bool = True,
         *,
         symlinks: Symlinks = "follow",
         progress: Progress | None = None,
     ) -> None:
         """Add all files below a directory, below `name` where one is given. Empty directories leave nothing.
 
-        All or nothing: an error leaves the draft as it was. The same path with other bytes is PathConflictError;
-        with `merge` it is replaced. Links: "follow", "skip", or "error". Raises as `add_file`.
+        All or nothing: an error leaves the draft as it was. With `merge` a path that is there with other bytes is
+        replaced, as wandb 0.31 does with merge=True; without, that is PathConflictError. Nothing is ever removed.
+        Links: "follow", "skip", or "error". Raises as `add_file`.
         """
-        check_policy(policy)
+        policy, skip_cache = check_policy(policy), bool(skip_cache)
         root = os.fsdecode(os.fspath(local_path))
-        prefix = normalise_entry_path(name) + "/" if name else ""
+        prefix = _entry_path(name) + "/" if name and os.fspath(name) not in (".", "./") else ""
         if not os.path.isdir(root):
             os.close(open_source(root, follow=True)[0])  # says what is wrong, unless it is a file
             raise SourceError(f"{shown(root)} is not a directory; add it with add_file")
@@ -263,13 +267,14 @@ class Draft:
         return entries
 
     @contextlib.contextmanager
-    def new_file(self, name: str, mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
+    def new_file(self, name: str | os.PathLike[str], mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
         """A new file of the draft, open for writing; added when the block ends, forgotten when it raises.
 
-        `mode` is "w", "wb", "x" or "xb". Raises PathConflictError when the path is taken, InvalidPathError.
+        `mode` is one that writes, such as "w", "wb", "x", "a" or "w+b". Raises PathConflictError when the path is
+        taken, InvalidPathError, InvalidError for another mode.
         """
-        path = normalise_entry_path(name)
-        if mode not in ("w", "wb", "x", "xb", "wt", "xt"):
+        path = _entry_path(name)
+        if not _WRITING.match(mode):
             raise InvalidError(f"mode {mode!r} does not write a new file; use w or wb")
         if path in self.manifest:
             raise PathConflictError(f"{shown(path)} is in the artifact already")
@@ -279,7 +284,7 @@ class Draft:
         try:
             with open(descriptor, mode.replace("x", "w"), encoding=encoding) as file:
                 yield file
-            self.add_file(temporary, path)
+            self.add_file(temporary, path, skip_cache=True)
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -287,7 +292,10 @@ class Draft:
     def remove(self, item: str | os.PathLike[str] | Entry) -> None:
         """Take out a file, or a directory and all in it. Raises PathNotFoundError (a FileNotFoundError)."""
         given = item.path if isinstance(item, Entry) else os.fsdecode(os.fspath(item))
-        path = normalise_entry_path(given)
+        try:
+            path = normalise_entry_path(given)
+        except InvalidPathError as error:
+            raise PathNotFoundError(f"no file or directory {shown(given)} in the artifact; {error}") from None
         if path in self.manifest:
             self.manifest.remove(path)
         elif self.manifest.is_directory(path):
@@ -408,10 +416,18 @@ def _differs(present: Entry, digest: str, blob: bytes) -> bool:
     return present.digest != digest or (present.blob is not None and present.blob != blob)
 
 
-def check_policy(policy: str) -> None:
-    """Raise InvalidError unless `policy` is "mutable" or "immutable"."""
-    if policy not in ("mutable", "immutable"):
+def check_policy(policy: str | None) -> Policy:
+    """Return `policy`, "mutable" for none. Raises InvalidError unless it is "mutable" or "immutable"."""
+    if policy in ("mutable", None, ""):
+        return "mutable"
+    if policy != "immutable":
         raise InvalidError(f"policy {policy!r} is unknown; use 'mutable' or 'immutable'")
+    return "immutable"
+
+
+def _entry_path(name: str | os.PathLike[str]) -> str:
+    """The entry path that a user's name means. Raises InvalidPathError."""
+    return normalise_entry_path(name if isinstance(name, str) else os.fsdecode(os.fspath(name)))
 
 
 def checked_description(value: str | None) -> str | None:

@@ -27,6 +27,7 @@ from .errors import (
     UnavailableError,
 )
 from .manifest import Manifest
+from .metadata import from_json, to_json
 from .names import check_name, shown
 from .records import Location
 from .staging import Staging
@@ -67,7 +68,7 @@ class KeptDraft:
             "name": draft.name,
             "type": draft.type,
             "description": draft.description,
-            "metadata": draft.metadata,
+            "metadata": orjson.Fragment(to_json(draft.metadata)),
             "manifest": draft.manifest.to_manifest_json(),
         }
         try:
@@ -251,7 +252,7 @@ def _parsed(data: bytes, directory: str) -> Draft:
             manifest.algorithm,
             lambda: directory,
             description=value["description"],
-            metadata=value["metadata"],
+            metadata=from_json(orjson.dumps(value["metadata"])),
         )
     except (ValueError, KeyError, TypeError, AttributeError, InvalidError, InvalidManifestError) as error:
         if isinstance(error, DamageError):

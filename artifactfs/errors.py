@@ -4,7 +4,7 @@
     ├── InvalidError (ValueError)                 the caller's words break a rule
     │   ├── InvalidNameError                      a name, alias or reference to a version
     │   ├── InvalidPathError                      an entry path
-    │   ├── InvalidMetadataError
+    │   ├── InvalidMetadataError (TypeError)
     │   ├── InvalidManifestError                  stored or received manifest bytes
     │   └── InvalidConfigError                    a configuration file or variable
     ├── SourceError (ValueError)                  a user's file cannot be taken in
@@ -69,7 +69,7 @@ class InvalidPathError(InvalidError):
     """An entry path breaks the rule for paths."""
 
 
-class InvalidMetadataError(InvalidError):
+class InvalidMetadataError(InvalidError, TypeError):
     """Metadata is not a JSON object, or too large."""
 
 

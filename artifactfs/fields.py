@@ -6,7 +6,7 @@ where a draft does not have a field yet. What artifacts do is in artifact.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, Literal, Protocol
@@ -248,7 +248,7 @@ class ArtifactFields:
         return self._held.metadata
 
     @metadata.setter
-    def metadata(self, value: Mapping[str, Any] | None) -> None:
+    def metadata(self, value: dict[str, Any] | None) -> None:
         self._held.metadata = checked_metadata(value)
 
     @property

@@ -473,7 +473,7 @@ def _check_model(artifact: Artifact) -> None:
 
 def _mapping(config: Any) -> Any:
     """A run's config as a mapping: argparse's namespaces and other plain objects by their attributes."""
-    if config is None or isinstance(config, Mapping):
-        return config
+    if isinstance(config, Mapping):
+        return dict(config)
     attributes = getattr(config, "__dict__", None)
     return config if attributes is None else dict(attributes)

@@ -14,8 +14,6 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-import orjson
-
 from .blobs.protocol import Blobs, journal_object
 from .catalog.protocol import Catalog
 from .contents import Contents
@@ -23,7 +21,7 @@ from .digest import DigestAlgorithm, blob_digest
 from .draft import Draft
 from .errors import Error, NotFoundError, ReadOnlyStoreError, TypeConflictError
 from .manifest import Entry
-from .metadata import checked_metadata
+from .metadata import checked_metadata, to_json
 from .names import LATEST, VersionName, check_alias, check_name, check_type, parse_version_name, shown, version_number
 from .proposal import Order, kept_back
 from .publishing import Publisher
@@ -271,7 +269,7 @@ class Store(Contents):
         for alias in (*edit.add_aliases, *edit.remove_aliases):
             check_alias(alias)
         if edit.metadata:
-            edit = replace(edit, metadata=checked_metadata(edit.metadata))
+            edit = replace(edit, metadata=checked_metadata(dict(edit.metadata)))
         answer = self.catalog.edit(membership.collection.id, membership.number, edit)
         self._write_journal()
         return answer
@@ -375,7 +373,8 @@ class Store(Contents):
     def edit_run(self, run_id: str, edit: RunEdit) -> Run:
         """Write an edit of a run; the run as it is then. Raises InvalidMetadataError, NotFoundError."""
         self._check_writable()
-        checked = replace(edit, config=checked_metadata(edit.config), summary=checked_metadata(edit.summary))
+        checked = replace(edit, config=checked_metadata(dict(edit.config), limit=None),
+            summary=checked_metadata(dict(edit.summary), limit=None))
         answer = self.catalog.edit_run(run_id, checked)
         self._write_journal()
         return answer
@@ -434,5 +433,5 @@ class Store(Contents):
 def journal_record(store_id: str, change: Change) -> bytes:
     """The self-checking bytes of a change: a JSON object, and the BLAKE3 of its canonical form."""
     record = {"store": store_id, "change": change.id, "at": change.at, "kind": change.kind, "body": change.body}
-    body = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    body = to_json(record, sort_keys=True)
     return b'{"blake3":"' + blob_digest(body).hex().encode() + b'","record":' + body + b"}\n"

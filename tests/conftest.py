@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh home with fresh XDG directories, and no ARTIFACTFS_ variables."""
     home = tmp_path_factory.mktemp("home")
     for key in _variables():
@@ -40,7 +41,10 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / below))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
     monkeypatch.setenv("LOGNAME", "mira")
-    return home
+    yield home
+    current = sys.modules.get("artifactfs.current")
+    while current is not None and current._stores:  # a test's stores, and their descriptors, end with it
+        current._stores.popitem()[1].close()
 
 
 def _variables() -> list[str]:

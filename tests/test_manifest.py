@@ -34,7 +34,8 @@ def sample(algorithm: DigestAlgorithm) -> Manifest:
     manifest.add(entry("data/empty", b"", algorithm))
     manifest.add(entry("日本/語.txt", "語".encode(), algorithm))
     manifest.add(entry("data/é b:c", b"\n", algorithm, birth_artifact_id="QXJ0aWZhY3Q6MQ=="))
-    manifest.add(Entry("far/away", "etag-1", size=17, ref="s3://bucket/key", extra={"versionID": "3", "etag": "etag-1"}))
+    far = {"versionID": "3", "etag": "etag-1"}
+    manifest.add(Entry("far/away", "etag-1", size=17, ref="s3://bucket/key", extra=far))
     manifest.add(Entry("far/unknown", "https://example.org/x", ref="https://example.org/x"))
     manifest.add(entry("later", b"later", algorithm, unknown={"a key of tomorrow": [1, {"b": None}]}))
     manifest.unknown = {"anotherKey": {"y": 1, "x": [True]}}

@@ -32,6 +32,7 @@ from ..errors import (
     StoreError,
     UnavailableError,
 )
+from ..metadata import from_json, to_json
 from . import interrupts
 from .turns import Turns
 
@@ -110,7 +111,7 @@ class Sqlite:
             poolclass=QueuePool,
             pool_size=4,
             max_overflow=-1,
-            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_serializer=lambda value: to_json(value).decode(),
             json_deserializer=self._parse_json,
         )
 
@@ -204,6 +205,6 @@ class Sqlite:
 
     def _parse_json(self, text: str) -> object:
         try:
-            return orjson.loads(text)
+            return from_json(text)
         except orjson.JSONDecodeError:
             raise StoreError(f"{self.place} holds JSON that is damaged; restore it from a backup") from None

@@ -106,7 +106,7 @@ def fill(invocation: Invocation, draft: Draft, contents: Contents) -> None:
 
 def _add(draft: Draft, path: str, contents: Contents, progress: Progress | None) -> None:
     if os.path.isdir(path):
-        draft.add_dir(path, contents.path(None), symlinks=contents.symlinks, progress=progress)
+        draft.add_dir(path, contents.path(None), merge=False, symlinks=contents.symlinks, progress=progress)
     else:
         draft.add_file(path, contents.path(os.path.basename(path)), progress=progress)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -135,9 +136,16 @@ def directory(path: str, argument: str) -> str:
     return path
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise InvalidMetadataError(f"{text} is too large for a number; write it as a string")
+    return value
+
+
 def _value(key: str, text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except InvalidMetadataError as error:
         raise InvalidMetadataError(f"metadata {shown(key)}: {error}") from None
     except (ValueError, RecursionError):
@@ -148,7 +156,7 @@ def _metadata_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             text = file.read().decode()
-        value = _toml(text) if path.endswith(".toml") else json.loads(text, parse_constant=_no_constant)
+        value = _toml(text) if path.endswith(".toml") else json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except FileNotFoundError:
         raise SourceMissingError(f"metadata file {shown(path)} is not there; check the path") from None
     except OSError as error:
