@@ -136,6 +136,10 @@ def directory(path: str, argument: str) -> str:
     return path
 
 
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+
+
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
@@ -145,7 +149,7 @@ def _finite(text: str) -> float:
 
 def _value(key: str, text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        return _json(text)
     except InvalidMetadataError as error:
         raise InvalidMetadataError(f"metadata {shown(key)}: {error}") from None
     except (ValueError, RecursionError):
@@ -156,7 +160,7 @@ def _metadata_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             text = file.read().decode()
-        value = _toml(text) if path.endswith(".toml") else json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        value = _toml(text) if path.endswith(".toml") else _json(text)
     except FileNotFoundError:
         raise SourceMissingError(f"metadata file {shown(path)} is not there; check the path") from None
     except OSError as error:
