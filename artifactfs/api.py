@@ -81,7 +81,7 @@ class Api:
         return self.artifact_collection(type_name, name).artifacts(per_page, tags)
 
     def artifact_versions(self, type_name: str, name: str, per_page: int = 50) -> Pages[Artifact]:
-        """Deprecated. Use `artifacts`."""
+        """Deprecated. Use `artifacts`, which raises the same."""
         deprecated("Api.artifact_versions(type_name, name)", "use Api.artifacts(type_name, name)")
         return self.artifacts(type_name, name, per_page)
 

@@ -251,7 +251,7 @@ class Artifact(ArtifactFields):
         raise EntryNotFoundError(f"{self.name} has no entry {shown(path)}; its files are in `artifactfs ls`")
 
     def get_path(self, name: str | os.PathLike[str]) -> Entry:
-        """Deprecated. Use `get_entry`."""
+        """Deprecated. Use `get_entry`, which raises the same."""
         deprecated("Artifact.get_path(name)", "use Artifact.get_entry(name)")
         return self.get_entry(name)
 
@@ -400,7 +400,10 @@ class Artifact(ArtifactFields):
             raise VerificationError(text, faults=[("damaged", path) for path in damaged])
 
     def download_entry(self, entry: Entry, root: str | None, skip_cache: bool) -> str:
-        """Write one entry below `root` (default: as `download`) and return its path. Entry.download calls it."""
+        """Write one entry below `root` (default: as `download`) and return its path. Entry.download calls it.
+
+        Raises as `download`.
+        """
         del skip_cache
         self._as_logged("download()")
         return downloading.download_one(entry, self._logged_store, self._root(root), references=self._references)

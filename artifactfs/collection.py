@@ -114,7 +114,7 @@ class ArtifactCollection(Generic[Shown]):
 
     @property
     def tags(self) -> list[str]:
-        """Its tags: a list that can be changed in place too; `save` writes the difference."""
+        """Its tags: a list that can be changed in place too; `save` writes the difference. Setting raises TypeError."""
         return self._tags
 
     @tags.setter
@@ -123,7 +123,10 @@ class ArtifactCollection(Generic[Shown]):
 
     @property
     def ttl(self) -> timedelta | None:
-        """What its versions inherit. Settable as that of an artifact, and written by `save`."""
+        """What its versions inherit, a timedelta or None for no ttl; another one is written by `save`.
+
+        Setting takes what Artifact.ttl takes, and raises TypeError, InvalidError.
+        """
         return duration(self._store.default_ttl(self._record) if self._ttl == INHERIT_TTL else self._ttl)
 
     @ttl.setter
@@ -145,7 +148,10 @@ class ArtifactCollection(Generic[Shown]):
         return self._record.kind == "sequence"
 
     def artifacts(self, per_page: int = 50, tags: str | Iterable[str] | None = None) -> Pages[Shown]:
-        """Its versions, newest first, fetched `per_page` at a time; with `tags`, those that have all of them."""
+        """Its versions, newest first, fetched `per_page` at a time; with `tags`, those that have all of them.
+
+        Raises InvalidError unless `per_page` is positive, TypeError for tags that are no strings.
+        """
         wanted = texts("tag", tags)
         record = self._record
 
@@ -179,7 +185,7 @@ class ArtifactCollection(Generic[Shown]):
         self._take(self._store.collection(record.name, entity=record.entity, project=record.project))
 
     def change_type(self, new_type: str) -> None:
-        """Deprecated. Set `type` and `save`."""
+        """Deprecated. Set `type` and `save`, which raise the same."""
         deprecated("ArtifactCollection.change_type(type)", "set .type and call .save()")
         self.type = new_type
         self.save()
@@ -233,7 +239,7 @@ class ArtifactType(Generic[Shown]):
         return f"<ArtifactType {self.name}>"
 
     def collections(self, per_page: int = 50) -> Pages[ArtifactCollection[Shown]]:
-        """Its collections, by name."""
+        """Its collections, by name, `per_page` at a time. Raises InvalidError unless that is positive."""
 
         def found() -> list[ArtifactCollection[Shown]]:
             records = self._store.collections(self._entity, self._project, self.name)

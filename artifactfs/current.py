@@ -187,7 +187,7 @@ def login(*args: Any, **options: Any) -> bool:
 
 
 def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
-    """Finish the current run, if there is one; see Run.finish."""
+    """Finish the current run, if there is one. Raises as Run.finish."""
     del quiet
     begun = current_run()
     if begun is not None:

@@ -244,7 +244,7 @@ class ArtifactFields:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The JSON object that came with it. Setting it checks as the constructor does, and takes a copy."""
+        """The JSON object that came with it. Setting it takes a copy, and raises TypeError, InvalidMetadataError."""
         return self._held.metadata
 
     @metadata.setter
@@ -253,7 +253,7 @@ class ArtifactFields:
 
     @property
     def tags(self) -> list[str]:
-        """The version's tags."""
+        """Its tags, a list that can be changed in place too. Setting raises TypeError, InvalidMetadataError."""
         return self._held.tags
 
     @tags.setter
@@ -262,7 +262,7 @@ class ArtifactFields:
 
     @property
     def aliases(self) -> list[str]:
-        """The aliases in its collection. Setting them raises InvalidNameError. Raises ArtifactNotLoggedError."""
+        """The aliases in its collection. Setting raises TypeError, InvalidNameError; a draft ArtifactNotLoggedError."""
         return self._as_logged("aliases").aliases
 
     @aliases.setter

@@ -53,12 +53,12 @@ class Keyed(MutableMapping[str, Any]):
         return repr(self._values)
 
     def update(self, *args: Any, allow_val_change: bool | None = None, **values: Any) -> None:
-        """Set several. `allow_val_change` has no meaning here: every change is allowed."""
+        """Set several. `allow_val_change` has no meaning here: every change is allowed. Raises InvalidMetadataError."""
         del allow_val_change
         super().update(*args, **values)
 
     def setdefaults(self, values: Mapping[str, Any]) -> None:
-        """Set those that are not there yet."""
+        """Set those that are not there yet. Raises InvalidMetadataError."""
         for key, value in values.items():
             self.setdefault(key, value)
 

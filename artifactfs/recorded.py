@@ -110,11 +110,11 @@ class RecordedRun(Generic[Shown]):
         return None if self._record.finished_at is None else iso_time(self._record.finished_at)
 
     def logged_artifacts(self, per_page: int = 100) -> Pages[Shown]:
-        """The versions that it logged, oldest first; deleted ones are left out."""
+        """The versions that it logged, oldest first, without deleted ones. Raises InvalidError for a bad `per_page`."""
         return listed(lambda: self._shown(self._runs.outputs_of(self.id)), per_page)
 
     def used_artifacts(self, per_page: int = 100) -> Pages[Shown]:
-        """The versions that it used, oldest first; deleted ones are left out."""
+        """The versions that it used, oldest first, without deleted ones. Raises InvalidError for a bad `per_page`."""
         return listed(lambda: self._shown(self._runs.inputs_of(self.id)), per_page)
 
     def _shown(self, uses: list[Use]) -> list[Shown]:

@@ -212,7 +212,7 @@ class Run(RecordedRun[Artifact]):
     def log_model(
         self, path: str | os.PathLike[str], name: str | None = None, aliases: str | Iterable[str] | None = None
     ) -> Artifact:
-        """Log a file or directory as an artifact of the type `model`; see `log_artifact`."""
+        """Log a file or directory as an artifact of the type `model`. Raises as `log_artifact`."""
         return self.log_artifact(path, name, "model", aliases)
 
     # -- using

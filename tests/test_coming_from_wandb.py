@@ -26,7 +26,6 @@ OTHER_PARAMETERS = {
     "wandb.init": "people give its arguments by name; the first that they give without is the project",
     "wandb.log": "what follows `step` is about sending, and taken by name",
     "Api.()": "the first is the store; a test below gives it wandb's",
-    "Api.runs": "`include_sweeps`: there are no sweeps here",
     "ArtifactManifest.from_manifest_json": "wandb's second parameter is the client of its server",
 }
 """Where the parameters are not wandb's with more after them, and why."""
