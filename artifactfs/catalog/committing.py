@@ -22,7 +22,6 @@ from .schema import run_outputs, version_references, version_tags, versions
 _BY_LOG_ID = select(versions.c.id).where(versions.c.log_id == bindparam("log_id"))
 _ADD = insert(versions)
 _ADD_TAGS = insert(version_tags)
-
 _ADD_REFERENCES = insert(version_references)
 
 

@@ -73,8 +73,7 @@ class Deleting(Naming):
 
     def delete_version(self, collection_id: int, number: int, *, delete_aliases: bool, force: bool) -> None:
         with self._database.writing() as connection:
-            owner = browsing.collection_by_id(connection, collection_id)
-            namespaces.lock(connection, owner)
+            owner = namespaces.locked(connection, collection_id)
             membership = browsing.membership_at(connection, owner, number)
             if membership.link_id is not None:
                 raise ConflictError(f"{membership.qualified_name} is a link; unlink it, or delete the version itself")
@@ -92,8 +91,7 @@ class Deleting(Naming):
 
     def delete_collection(self, collection_id: int, *, force: bool) -> None:
         with self._database.writing() as connection:
-            owner = browsing.collection_by_id(connection, collection_id)
-            namespaces.lock(connection, owner)
+            owner = namespaces.locked(connection, collection_id)
             namespaces.check_live(connection, owner)
             if owner.kind == "sequence" and not force:
                 found = connection.execute(_REFERRING_FROM_ELSEWHERE, {"id": collection_id}).all()
@@ -132,8 +130,7 @@ def _locked(connection: Connection, found: Iterable[Any]) -> list[tuple[Collecti
     known: dict[int, Collection] = {}
     for row in found:
         if row.collection_id not in known:
-            known[row.collection_id] = browsing.collection_by_id(connection, row.collection_id)
-            namespaces.lock(connection, known[row.collection_id])
+            known[row.collection_id] = namespaces.locked(connection, row.collection_id)
         places.append((known[row.collection_id], row.number))
     return places
 

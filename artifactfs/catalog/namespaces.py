@@ -123,8 +123,15 @@ def type_id(connection: Connection, owner: Collection, name: str) -> int:
 
 
 def lock(connection: Connection, owner: Collection) -> None:
-    """Make other writers of the collection wait until the transaction ends."""
+    """Make other writers of the collection wait until the transaction ends. Where several are locked, sequences come
+    before portfolios, and portfolios go by their ids."""
     connection.execute(_LOCKED, {"id": owner.id})
+
+
+def locked(connection: Connection, collection_id: int) -> Collection:
+    """The collection of that id, a deleted one too, locked, and as it is then. Raises NotFoundError."""
+    connection.execute(_LOCKED, {"id": collection_id})
+    return browsing.collection_by_id(connection, collection_id)
 
 
 def next_number(connection: Connection, owner: Collection) -> int:

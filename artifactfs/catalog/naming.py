@@ -44,8 +44,8 @@ class Naming(Journal):
 
     def edit(self, collection_id: int, number: int, edit: Edit) -> Membership:
         with self._database.writing() as connection:
-            owner = browsing.collection_by_id(connection, collection_id)
-            namespaces.lock(connection, owner)
+            _lock_sequence(connection, collection_id, number)
+            owner = namespaces.locked(connection, collection_id)
             before = browsing.membership_at(connection, owner, number)
             moved = self._move(connection, owner, number, edit.add_aliases)
             removed = sorted(set(edit.remove_aliases) & set(before.aliases) - set(edit.add_aliases))
@@ -68,8 +68,7 @@ class Naming(Journal):
 
     def remove_alias(self, collection_id: int, alias: str) -> Membership:
         with self._database.writing() as connection:
-            owner = browsing.collection_by_id(connection, collection_id)
-            namespaces.lock(connection, owner)
+            owner = namespaces.locked(connection, collection_id)
             number = browsing.number_of_alias(connection, collection_id, alias)
             if number is None:
                 raise browsing.no_such_alias(connection, owner, alias)
@@ -121,8 +120,7 @@ class Naming(Journal):
 
     def edit_collection(self, collection_id: int, edit: CollectionEdit) -> Collection:
         with self._database.writing() as connection:
-            before = browsing.collection_by_id(connection, collection_id)
-            namespaces.lock(connection, before)
+            before = namespaces.locked(connection, collection_id)
             namespaces.check_live(connection, before)
             fields = _collection_fields(before, edit)
             columns = {name: value for name, value in fields.items() if name != "type"}
@@ -168,6 +166,13 @@ class Naming(Journal):
         if moved or removed:
             body = {"collection": path_of(owner), "number": number, "moved": moved, "removed": removed}
             self._record(connection, at, "aliases", body)
+
+
+def _lock_sequence(connection: Connection, collection_id: int, number: int) -> None:
+    """Lock the sequence of a version that is edited by way of a portfolio."""
+    owner = browsing.collection_by_id(connection, collection_id)
+    if owner.kind == "portfolio":
+        namespaces.lock(connection, browsing.membership_at(connection, owner, number).version.collection)
 
 
 def take_off(connection: Connection, owner: Collection, names: Iterable[str]) -> None:

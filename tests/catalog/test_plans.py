@@ -88,3 +88,18 @@ def test_the_few_blobs_that_are_not_live_are_found_by_an_index(place: SqlitePlac
     # The number must be written out: a parameter could be another.
     condemned = select(schema.blobs.c.digest).where(schema.blobs.c.state != literal_column("0"))
     assert any("blobs_not_live" in step for step in plan(place, condemned))
+
+
+@pytest.mark.parametrize("tags", [[], ["t"], ["t", "u"]])
+def test_a_page_is_read_in_the_order_of_an_index(place: SqlitePlace, tags: list[str]) -> None:
+    for statement, table in (
+        (browsing._OWNED_PAGE, "versions"),
+        (browsing._LINKED_PAGE, "links"),
+        (browsing._OWNED_HIGHEST, "versions"),
+        (browsing._LINKED_HIGHEST, "links"),
+    ):
+        steps = plan(place, browsing._tagged(statement, tags))
+        ordered = f"SEARCH {table} USING INDEX sqlite_autoindex_{table}_1 (collection_id=?"
+        assert any(step.startswith(ordered) for step in steps), steps
+        assert not any("TEMP B-TREE" in step for step in steps), steps
+        assert sum("version_tags" in step and "SEARCH" in step for step in steps) == len(tags), steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -149,6 +150,8 @@ def test_an_edit_writes_only_what_it_names(catalog: SqlCatalog) -> None:
         (Edit(drop_metadata=("b",), metadata={"b": 4}), "metadata", {"b": 4}),
         (Edit(metadata={"b": True}), "metadata", {"b": True}),
         (Edit(metadata={"b": 1}), "metadata", {"b": 1}),
+        (Edit(metadata={"i": math.inf}), "metadata", {"b": 1, "i": math.inf}),
+        (Edit(drop_metadata=("i",)), "metadata", {"b": 1}),
         (Edit(add_tags=("u", "t")), "tags", ("t", "u")),
         (Edit(remove_tags=("t", "none")), "tags", ("u",)),
         (Edit(add_tags=("v",), remove_tags=("v", "u")), "tags", ("v",)),

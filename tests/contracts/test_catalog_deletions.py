@@ -267,6 +267,36 @@ def test_a_deleted_portfolio_leaves_the_versions_alone(catalog: SqlCatalog) -> N
     assert (body["numbers"], [left["aliases"] for left in body["left"]]) == ([0], [{"latest": 0, "q": 0}])
 
 
+def test_what_was_deleted_before_was_deleted_then(catalog: SqlCatalog) -> None:
+    versions = [log(catalog, content)[0].version for content in "ab"]
+    owner = versions[0].collection
+    links = [catalog.link(version.id, "me", "demo", "best", [])[0] for version in versions]
+    delete(catalog, owner, 0)
+    catalog.delete_collection(links[0].collection.id, force=False)
+    catalog.link(versions[1].id, "me", "demo", "best", [])
+    before = rows_of(catalog)
+    catalog.delete_collection(links[0].collection.id, force=False)
+    catalog.delete_collection(owner.id, force=False)
+    after = rows_of(catalog)
+    assert after["versions"][0] == before["versions"][0] and after["versions"][1] != before["versions"][1]
+    assert after["links"][0] == before["links"][0] and after["links"][1] != before["links"][1]
+    assert catalog.unjournaled()[-1].body["numbers"] == [1]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_portfolio_that_was_deleted_has_nothing_to_leave(catalog: SqlCatalog, whole: bool) -> None:
+    version = log(catalog, "a")[0].version
+    best = catalog.link(version.id, "me", "demo", "best", ["q"])[0].collection
+    catalog.link(version.id, "me", "demo", "rest", [])
+    catalog.delete_collection(best.id, force=False)
+    if whole:
+        catalog.delete_collection(version.collection.id, force=False)
+    else:
+        delete(catalog, version.collection, 0)
+    left = catalog.unjournaled()[-1].body["left"]
+    assert [each["collection"]["name"] for each in left] == ["mnist", "rest"]
+
+
 # -- names that are used again
 
 

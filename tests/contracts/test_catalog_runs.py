@@ -64,7 +64,7 @@ def test_a_known_run_goes_on(catalog: SqlCatalog) -> None:
             tags=("u",),
         )
     )
-    assert again.config["b"] is True  # which Python takes for 1
+    assert catalog.run("one").config["b"] is True  # which Python takes for 1
     assert [change.kind for change in catalog.unjournaled()] == ["run", "finish", "edit-run", "edit-run"]
     assert catalog.unjournaled()[2].body["fields"] == {"state": "running", "finished_at": None}
 
