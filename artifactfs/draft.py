@@ -167,7 +167,7 @@ class Draft:
         """
         policy, skip_cache = check_policy(policy), bool(skip_cache)
         given = os.fsdecode(os.fspath(local_path))
-        path = _entry_path(name) if name else normalise_entry_path(os.path.basename(given))
+        path = normalise_entry_path(os.path.basename(given)) if name is None else _entry_path(name)
         unchanged = self._unchanged(given, skip_cache)
         found = SourceFile("", given, None, symlinks == "follow")
         taken = self._take(found, os.path.join(os.getcwd(), given), policy, unchanged, progress)
@@ -274,7 +274,7 @@ class Draft:
         taken, InvalidPathError, InvalidError for another mode.
         """
         path = _entry_path(name)
-        if not _WRITING.match(mode):
+        if not isinstance(mode, str) or not _WRITING.match(mode):
             raise InvalidError(f"mode {mode!r} does not write a new file; use w or wb")
         if path in self.manifest:
             raise PathConflictError(f"{shown(path)} is in the artifact already")

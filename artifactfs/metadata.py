@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -73,7 +73,7 @@ def _plain(value: Any, where: str, depth: int, counted: list[int]) -> Any:
         return int(value)
     if isinstance(value, float):
         return None if math.isnan(value) else float(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return _object(value, where, depth, counted)
     if isinstance(value, bytes):
         return _decoded(value, where)
@@ -82,7 +82,7 @@ def _plain(value: Any, where: str, depth: int, counted: list[int]) -> Any:
     return _plain_object(value, where, depth, counted)
 
 
-def _object(value: dict[Any, Any], where: str, depth: int, counted: list[int]) -> dict[str, Any]:
+def _object(value: Mapping[Any, Any], where: str, depth: int, counted: list[int]) -> dict[str, Any]:
     counted[0] += len(value)
     if counted[0] > MAX_KEYS:
         raise InvalidMetadataError(f"metadata has more than {MAX_KEYS} keys; put the rest in a file")

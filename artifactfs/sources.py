@@ -190,7 +190,7 @@ def _followed(name: str, descriptor: int, path: str) -> bool:
         mode = os.stat(name, dir_fd=descriptor).st_mode
     except OSError as error:
         if error.errno == errno.ENOENT:
-            raise SourceError(f"{shown(path)} is a dangling symbolic link; remove it or skip links") from None
+            raise SourceMissingError(f"{shown(path)} is a dangling symbolic link; remove it or skip links") from None
         raise source_error(error, path) from None
     if stat.S_ISDIR(mode):
         return True

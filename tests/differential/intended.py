@@ -185,6 +185,13 @@ INTENDED = [
         [["a.add_file(b'one')"]],
     ),
     Intended(
+        "add_dir merges: a file that changed is replaced, as by wandb 0.31 with merge=True; 0.17.9 cannot",
+        lambda step: (
+            _calls(step, "add_dir") and _theirs(step, "ValueError", "same path twice") and "value" in step.mine
+        ),
+        [["a.add_dir('tree')", "a.add_dir('other')"]],
+    ),
+    Intended(
         "add_dir is all or nothing: an error leaves the draft as it was",
         lambda step: _calls(step, "add_dir") and _partial(step),
         [["a.add_dir('broken')"]],
@@ -237,6 +244,11 @@ INTENDED = [
         "a file in a directory that is referred to has its own URI; wandb puts the name that it has here into it",
         lambda step: _references_differ(step, "ref") and "file:" in step.statement,
         [["a.add_reference(f'file://{here}/tree', 'd')"]],
+    ),
+    Intended(
+        "links to directories are followed in a directory that is referred to, as in one that is added",
+        lambda step: _calls(step, "add_reference") and "linked" in step.statement and "value" in step.mine,
+        [["a.add_reference(f'file://{here}/linked')"]],
     ),
     Intended(
         "without a checksum the digest is a hash of the URI, and a directory one entry; wandb hashes the sizes",

@@ -6,6 +6,7 @@ reproduce it with: `a` is the draft. Owns neither which statements there are nor
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import dataclasses
@@ -24,23 +25,28 @@ import types
 import uuid
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 OURS = {"blob", "blocks", "executable"}
 FIELDS = ("path", "digest", "size", "ref", "extra", "birth_artifact_id", "skip_cache")
+REFERENCE = "wandb-artifact://"
 SAID = ("name", "type", "description", "metadata", "incremental", "use_as", "distributed_id")
 STATUS = {"ArtifactStatusError", "ArtifactNotLoggedError", "ArtifactFinalizedError", "WaitTimeoutError", "CommError"}
 
 
-class Library(NamedTuple):
-    """What one side brings: its classes, what every artifact is made with, and how one is let go."""
+@dataclasses.dataclass
+class Library:
+    """What one side brings: its classes, what every artifact is made with, and how one is logged and let go."""
 
     artifact: Any
     entry: Any
     manifest: Any
     inherit: Any
     keywords: dict[str, Any]
+    log: Callable[[Any], None]
     close: Callable[[Any], None] = lambda artifact: None
+    logged: list[str] = dataclasses.field(default_factory=list)
+    """The ids of what these statements logged; in what is told, their places here stand for them."""
 
 
 class Colour(enum.Enum):
@@ -81,12 +87,17 @@ def namespace(library: Library, folder: str) -> dict[str, Any]:
     def artifact(*arguments: Any, **keywords: Any) -> Any:
         return library.artifact(*arguments, **library.keywords, **keywords)
 
+    def log(draft: Any) -> None:
+        library.log(draft)
+        library.logged.append(draft.id)
+
     found: dict[str, Any] = {}
     with contextlib.suppress(ImportError):  # only statements about metadata need them
         found["np"] = importlib.import_module("numpy")
         found["pd"] = importlib.import_module("pandas")
     return found | {
         "Artifact": artifact,
+        "log": log,
         "Entry": library.entry,
         "Manifest": library.manifest,
         "INHERIT": library.inherit,
@@ -115,6 +126,7 @@ def namespace(library: Library, folder: str) -> dict[str, Any]:
 
 def perform(library: Library, folder: str, statements: list[str]) -> list[dict[str, Any]]:
     """Run the statements in `folder`; after each, its value or what it raised, and the state of `a`."""
+    library.logged.clear()
     names = namespace(library, folder)
     before = os.getcwd()
     os.chdir(folder)
@@ -152,7 +164,7 @@ def _state(library: Library, artifact: Any) -> dict[str, Any]:
         return {"state": None}
     manifest = artifact.manifest.to_manifest_json()
     contents = {
-        path: {key: value for key, value in item.items() if key not in OURS}
+        path: {key: _named(library, value) for key, value in item.items() if key not in OURS}
         for path, item in manifest["contents"].items()
     }
     paths = sorted(artifact.manifest.entries)
@@ -169,12 +181,20 @@ def _state(library: Library, artifact: Any) -> dict[str, Any]:
     }
 
 
+def _named(library: Library, value: Any) -> Any:
+    """References to what was logged, by its place among that instead of its id."""
+    if isinstance(value, str) and value.startswith(REFERENCE):
+        for number, logged in enumerate(library.logged):
+            value = value.replace(f"{REFERENCE}{base64.b64decode(logged).hex()}/", f"{REFERENCE}{number}/")
+    return value
+
+
 def described(library: Library, value: Any) -> Any:
     """A value as JSON that tells 1 from 1.0, and None from nan."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        return str(value)
+        return _named(library, str(value))
     if isinstance(value, float):
         return {"float": repr(value)}
     if isinstance(value, library.entry):

@@ -35,7 +35,7 @@ MEANT = {
     ("sdk.artifacts.artifact_manifest.ArtifactManifest", "__init__"): "a manifest has no storage policy to be given",
     ("sdk.artifacts.artifact_manifest.ArtifactManifest", "from_manifest_json"): "there is no API to fetch more with",
     ("apis.public.ArtifactCollection", "__init__"): "made by a store, not by users",
-    ("apis.public.ArtifactCollection", "load"): "what it fetches is there already",
+    ("apis.public.Api", "runs"): "newest first by default, as everything here is listed",
 }
 
 
