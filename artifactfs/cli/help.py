@@ -30,7 +30,8 @@ TOPIC = "exit-codes"
 def help(context: click.Context, invocation: Invocation, topic: str | None) -> None:
     """Explain a command, or the exit codes.
 
-    The same as COMMAND --help. `artifactfs help exit-codes` says what the exit codes of all commands mean.
+    The same as COMMAND --help. `artifactfs help exit-codes` says what the exit codes of all commands mean. An error is
+    one line on stderr, with --json too, and the exit code says of what kind it is.
     """
     program = context.find_root()
     if topic == TOPIC:

@@ -59,6 +59,15 @@ def test_a_draft_against_the_latest_version(run: Any, files: Path) -> None:
     assert run("cat", "set", "c.txt").out == "gamma\n"
 
 
+def test_a_draft_that_begins_empty_says_so(run: Any) -> None:
+    assert "--from" not in run("add", "new", "c.txt", "--type", "dataset").err
+    run("log", "set", "data", "--type", "dataset")
+    assert "begins empty; with `--from set`" in run("add", "set", "c.txt").err
+    assert "--from" not in run("add", "set", "data").err
+    run("remove", "set", "--all")
+    assert "--from" not in run("add", "set", "c.txt", "--from", "set").err
+
+
 def test_nothing_new(run: Any) -> None:
     run("log", "set", "data", "--type", "dataset")
     run("add", "set", "data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -98,6 +99,35 @@ def test_one_run(name: str, run: Any, trained: None) -> None:
         '              "rate": 0.1',
         "            }",
     ]
+
+
+def test_everything_about_a_run(run: Any, step: Step) -> None:
+    step("first", "train", [], ["data"], group="night", notes="line one\nline two", tags=["good", "old"])
+    fact = run("runs", "first", "--json").json
+    assert (fact["group"], fact["notes"], fact["tags"]) == ("night", "line one\nline two", ["good", "old"])
+    text = run("runs", "first").out
+    for line in ("  group     night", "  tags      good, old", "  notes     line one", "            line two"):
+        assert line in text.splitlines(), text
+    assert re.split("  +", run("runs").out.splitlines()[1])[4] == "night"
+
+
+def test_what_a_run_concluded(run: Any, home: Path) -> None:
+    run("init")
+    with contextlib.closing(connect()) as store, Run(store, entity="me", project="demo", id="first") as begun:
+        begun.summary["accuracy"] = 0.97
+    assert run("runs", "first", "--json").json["summary"] == {"accuracy": 0.97}
+    assert '"accuracy": 0.97' in run("runs", "first").out
+
+
+def test_a_deleted_version_stays_in_the_lineage(run: Any, trained: None) -> None:
+    run("delete", "data:v0", "--yes")
+    lines = run("lineage", "model:v0").out.splitlines()
+    assert lines[1] == "    ,-- me/demo/data:v0 (data, deleted) as train-set"
+    assert "  used      me/demo/data:v0 as train-set (deleted)" in run("runs", "training").out.splitlines()
+    nodes = {node["node"]: node for node in run("lineage", "model:v0", "--json").json["nodes"]}
+    assert nodes["me/demo/data:v0"]["deleted"] is True
+    assert "deleted" not in nodes["me/demo/model:v0"]
+    assert 'label="me/demo/data:v0\\ndata, deleted"' in run("lineage", "model:v0", "--dot").out
 
 
 @pytest.mark.parametrize(
