@@ -373,8 +373,11 @@ class Store(Contents):
     def edit_run(self, run_id: str, edit: RunEdit) -> Run:
         """Write an edit of a run; the run as it is then. Raises InvalidMetadataError, NotFoundError."""
         self._check_writable()
-        checked = replace(edit, config=checked_metadata(dict(edit.config), limit=None),
-            summary=checked_metadata(dict(edit.summary), limit=None))
+        checked = replace(
+            edit,
+            config=checked_metadata(dict(edit.config), limit=None),
+            summary=checked_metadata(dict(edit.summary), limit=None),
+        )
         answer = self.catalog.edit_run(run_id, checked)
         self._write_journal()
         return answer

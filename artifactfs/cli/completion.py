@@ -119,9 +119,7 @@ def _runs(invocation: Invocation, _incomplete: str) -> list[str]:
 
 def _drafts(invocation: Invocation, _incomplete: str) -> list[str]:
     """Open drafts of the default project, by name."""
-    from .drafts import kept_drafts
-
-    config, found = invocation.config, kept_drafts(invocation).names()
+    config, found = invocation.config, invocation.drafts().names()
     return [name for entity, project, name in found if (entity, project) == (config.entity, config.project)]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
 
-from ..connect import DRAFTS
-from ..drafts import Drafts, KeptDraft
+from ..drafts import KeptDraft
 from ..errors import ConflictError, Error, InvalidError, NotAStoreError, NotFoundError
 from ..manifest import Difference, Manifest
 from ..names import check_name, shown
@@ -68,7 +66,7 @@ def remove(invocation: Invocation, name: str, paths: tuple[str, ...], everything
     if bool(paths) == everything:
         raise InvalidError("say what to remove: the paths, or --all for the whole draft")
     target = words.target(invocation.config, name)
-    with kept_drafts(invocation).open(*target) as kept:
+    with invocation.drafts().open(*target) as kept:
         before = kept.draft.manifest.copy()
         if everything:
             kept.discard()
@@ -91,7 +89,7 @@ def status(invocation: Invocation, name: str | None) -> None:
     if name is not None:
         _status_of(invocation, words.target(invocation.config, name))
         return
-    drafts = kept_drafts(invocation)
+    drafts = invocation.drafts()
     drafts.sweep()
     facts = [_draft_fact(invocation, target) for target in drafts.names()]
     if invocation.output.json:
@@ -104,16 +102,11 @@ def status(invocation: Invocation, name: str | None) -> None:
         invocation.output.table(columns, [_draft_row(fact) for fact in facts])
 
 
-def kept_drafts(invocation: Invocation) -> Drafts:
-    """The drafts of the store."""
-    return Drafts(os.path.join(invocation.store().location, DRAFTS))
-
-
 def _opened(invocation: Invocation, target: tuple[str, str, str], type_: str | None, base: str | None) -> KeptDraft:
     """The draft to add to: the one that is there, or a new one."""
     entity, project, name = target
     try:
-        drafts = kept_drafts(invocation)
+        drafts = invocation.drafts()
         drafts.sweep()
         present = drafts.exists(*target)
     except NotAStoreError:
@@ -136,7 +129,7 @@ def _opened(invocation: Invocation, target: tuple[str, str, str], type_: str | N
     algorithm = invocation.config.digest_algorithm
     if known is not None and origin is None:
         invocation.output.note(f"the draft begins empty; with `--from {name}` it begins with the files of the latest")
-    return kept_drafts(invocation).create(entity, project, name, settled, algorithm, manifest)
+    return invocation.drafts().create(entity, project, name, settled, algorithm, manifest)
 
 
 def _report(invocation: Invocation, target: tuple[str, str, str], before: Manifest, after: Manifest) -> None:
@@ -174,7 +167,7 @@ def _draft_fact(invocation: Invocation, target: tuple[str, str, str]) -> dict[st
     entity, project, name = target
     fact: dict[str, Any] = {"name": name, "qualified_name": f"{entity}/{project}/{name}"}
     try:
-        draft = kept_drafts(invocation).read(*target)
+        draft = invocation.drafts().read(*target)
         manifest = draft.manifest
         against, difference = _compared(invocation, target, manifest)
         fact.update(type=draft.type, file_count=len(manifest), size=manifest.size, against=against)
@@ -195,7 +188,7 @@ def _draft_row(fact: dict[str, Any]) -> list[str]:
 
 
 def _status_of(invocation: Invocation, target: tuple[str, str, str]) -> None:
-    draft = kept_drafts(invocation).read(*target)
+    draft = invocation.drafts().read(*target)
     manifest = draft.manifest
     against, difference = _compared(invocation, target, manifest)
     if invocation.output.json:

@@ -5,6 +5,7 @@ A command is given the invocation and asks it for what it needs; nothing is read
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from functools import cached_property
@@ -16,6 +17,7 @@ from .output import Output, printable
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..drafts import Drafts
     from ..records import Collection, Membership
     from ..store import Store
 
@@ -51,6 +53,13 @@ class Invocation:
 
             self._store = connect(config=self.config, create=create)
         return self._store
+
+    def drafts(self) -> Drafts:
+        """The drafts that are kept in the store. Raises as `connect`."""
+        from ..connect import DRAFTS
+        from ..drafts import Drafts
+
+        return Drafts(os.path.join(self.store().location, DRAFTS))
 
     def resolve(self, name: str) -> Membership:
         """The version that a name means. Raises InvalidNameError, NotFoundError."""

@@ -146,9 +146,7 @@ def _draft(invocation: Invocation, order: Order, contents: Contents | None) -> I
     """The draft to log: of paths, or the one that `add` kept, which is forgotten once it is logged."""
     entity, project, name = order.target
     if contents is None and order.finishes is None:
-        from .drafts import kept_drafts
-
-        with kept_drafts(invocation).open(entity, project, name) as kept:
+        with invocation.drafts().open(entity, project, name) as kept:
             if order.type is not None and order.type != kept.draft.type:
                 raise TypeConflictError(f"the draft {name} has the type {shown(kept.draft.type)}; leave --type away")
             settled_type(known_collection(invocation, *order.target), name, kept.draft.type)
