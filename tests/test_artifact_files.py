@@ -129,3 +129,18 @@ def test_what_is_referred_to_is_not_deleted_by_accident(logged: Artifact, run: R
     opened = run.use_artifact("pointing").open("near")
     assert opened.read(0, 100) == b"see"
     opened.close()
+
+
+def test_a_store_that_is_out_of_reach_is_a_runtime_error(logged: Artifact, tmp_path: Path) -> None:
+    assert len(logged.manifest) == 4
+    (tmp_path / "store").rename(tmp_path / "gone")
+    for ask in (logged.download, logged.checkout, logged.get_entry("d/c").download):
+        with pytest.raises(RuntimeError, match="put it back"):
+            ask(str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "gone").rename(tmp_path / "store")
+    assert sorted(path.name for path in Path(logged.download(tmp_path / "out")).iterdir()) == [
+        "a.csv",
+        "d",
+        "people.table.json",
+    ]
