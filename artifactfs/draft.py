@@ -291,7 +291,12 @@ class Draft:
 
     def remove(self, item: str | os.PathLike[str] | Entry) -> None:
         """Take out a file, or a directory and all in it. Raises PathNotFoundError (a FileNotFoundError)."""
-        given = item.path if isinstance(item, Entry) else os.fsdecode(os.fspath(item))
+        if isinstance(item, Entry):
+            if item.path not in self.manifest:
+                raise PathNotFoundError(f"no entry {shown(item.path)} in the artifact")
+            self.manifest.remove(item.path)
+            return
+        given = os.fsdecode(os.fspath(item))
         try:
             path = normalise_entry_path(given)
         except InvalidPathError as error:

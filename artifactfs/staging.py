@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -61,6 +62,9 @@ class Staging:
             ) from None
         except OSError as error:
             raise storage_error(error, root) from None
+        # A draft that is dropped and never logged leaves neither a descriptor nor its bytes behind.
+        self._dropped = weakref.finalize(self, _drop, os.getpid(), self._lock, None if self._keeps else self.directory)
+        self._dropped.atexit = False
         if self._keeps:
             self._find_again()
 
@@ -168,6 +172,7 @@ class Staging:
         with self._guard:
             if self._lock < 0:
                 return
+            self._dropped.detach()
             if self._keeps:
                 self.seal()
             else:
@@ -275,6 +280,14 @@ class Staging:
     def _fresh_path(self, kind: str) -> str:
         self._count += 1
         return os.path.join(self.directory, f"{self._count:08d}.{kind}")
+
+
+def _drop(pid: int, lock: int, directory: str | None) -> None:
+    """Let go of a staging directory that nobody holds any more. A forked child only has its parent's descriptor."""
+    if directory is not None and pid == os.getpid():
+        shutil.rmtree(directory, ignore_errors=True)
+        _unlink_quietly(directory + _LOCK_SUFFIX)
+    os.close(lock)
 
 
 def sweep(root: str) -> None:

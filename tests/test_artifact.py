@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -452,3 +453,25 @@ def test_a_file_that_cannot_be_read_is_blamed_itself(monkeypatch: pytest.MonkeyP
         for policy in ("mutable", "immutable"):
             with pytest.raises(SourceError, match=f"{name}.*cannot be read"):
                 draft().add_file(tree / name, policy=policy)  # type: ignore[arg-type]
+
+
+def test_a_draft_that_is_dropped_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    staged = tmp_path / "staging"
+    for number in range(5):
+        dropped = Artifact("data", "dataset", staging_root=lambda: str(staged))
+        with dropped.new_file(f"f{number}") as file:
+            file.write("x" * 400_000)
+    assert len(list(staged.iterdir())) == 2  # the directory of the last one, and its lock
+    child = os.fork()
+    if child == 0:
+        del dropped
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert any(path.is_dir() for path in staged.iterdir())
+    del dropped
+    gc.collect()
+    assert list(staged.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -295,6 +296,7 @@ def test_paths_deeper_than_there_are_descriptors(store: Store, tmp_path: Path) -
     artifact = log(store, {deep + "f": b"x", "a/" * 900 + "b/g": b"y", "a/h": b"z", deep + "z": b"last"})
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     out = str(tmp_path / "out")
+    gc.collect()  # what earlier tests left to be collected holds descriptors
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
         with pytest.raises(DamageError):
