@@ -87,6 +87,11 @@ def mount(
         try:
             if ready is not None:
                 ready(info)
+        except KeyboardInterrupt:
+            _end(info)
+            if not foreground:
+                raise
+            return info  # told to end while it still said that it is there
         except BaseException:
             _end(info)
             raise
@@ -342,9 +347,8 @@ def _await_end(keeper: subprocess.Popen[bytes], info: MountInfo) -> None:
             # Not a wait without end: a signal that comes just before the system call would be handled only after it.
             while keeper.poll() is None:
                 time.sleep(_FOREGROUND_GLANCE)
-    except BaseException:  # a signal that came before it was handled so
+    except KeyboardInterrupt:  # a signal that came before it was handled so
         _end(info)
-        raise
 
 
 def _await_processes(info: MountInfo, patience: float = _PATIENCE) -> None:

@@ -693,3 +693,19 @@ def test_time_of_a_mount_is_told(mount: Mount) -> None:
     end_pid = mount.info.keeper_pid
     session.unmount(str(mount.path), state_dir=str(mount.state_dir))
     end(end_pid)
+
+
+def test_in_the_foreground_ctrl_c_may_come_while_it_says_that_it_is_ready(
+    store: FakeStore, tmp_path: Path, mounting: Mounting
+) -> None:
+    store.log(MNIST, FILES)
+    place = tmp_path / "fg"
+    place.mkdir()
+    early = FOREGROUND.replace("flush=True))", "flush=True) or os.kill(os.getpid(), signal.SIGINT))", 1)
+    words = [sys.executable, "-c", "import os\n" + early, str(place), str(tmp_path / "state"), "--"]
+    try:
+        ended = subprocess.run([*words, *worker_command(store)], capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "ended"), ended.stderr
+        assert system.mounted_at(str(place)) is None
+    finally:
+        take_down(place)
