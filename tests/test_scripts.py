@@ -1,5 +1,6 @@
 """The scripts: they parse, they explain themselves, and the benchmark's arithmetic and table are right."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 import samples
 from benchmarks.bench import ratio, take_turns
 from benchmarks.report import Row, Skipped, as_json, at_least, at_most, files_a_second, seconds, speed, table
+
+from artifactfs.config import load
 
 ROOT = Path(__file__).parent.parent
 SHELL = [ROOT / "scripts" / name for name in ("environment.sh", "quickstart", "test", "check", "lint", "bench")]
@@ -74,3 +77,16 @@ def test_bench_refuses_a_measurement_that_it_does_not_know() -> None:
     done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True)
     assert done.returncode == 2
     assert "no measurement P99" in done.stderr
+
+
+def test_quickstart_mounts_where_a_mount_may_be(own_home: Path) -> None:
+    """A mount keeps clear of the directories that it needs itself."""
+    lines = (ROOT / "scripts/quickstart").read_text().splitlines()
+    chosen = [line for line in lines if line.startswith(("state=", "directory="))]
+    assert len(chosen) == 2
+    done = subprocess.run(
+        ["bash", "-c", "\n".join([*chosen, "echo $directory"])], capture_output=True, text=True, check=True
+    )
+    settings = load()
+    for needed in (settings.state_dir, settings.cache_dir, settings.store):
+        assert os.path.commonpath([needed, done.stdout.strip()]) not in (needed, done.stdout.strip())
