@@ -387,7 +387,7 @@ def act(machine: type[StoreMachine]) -> None:
 def test_a_store_that_does_otherwise_is_found_out(
     broken: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The test can fail: a few acts that meet what is broken, and it is noticed; and nothing where nothing is broken."""
+    """The test can fail: a few acts that meet what is broken, and it is noticed; nothing where all is right."""
     right = Store.edit
 
     def edit(store: Store, membership: Membership, edit: Edit) -> Membership:
