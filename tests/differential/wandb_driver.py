@@ -8,10 +8,13 @@ import base64
 import contextlib
 import functools
 import io
+import itertools
 import json
 import sys
 
 import operations
+
+NUMBERS = itertools.count()
 
 
 def log(artifact):
@@ -19,7 +22,7 @@ def log(artifact):
     from wandb.sdk.artifacts.artifact_instance_cache import artifact_instance_cache
     from wandb.sdk.artifacts.artifact_state import ArtifactState
 
-    artifact._id = base64.b64encode(b"Artifact:%d" % len(artifact_instance_cache)).decode()
+    artifact._id = base64.b64encode(b"Artifact:%d" % next(NUMBERS)).decode()
     artifact._state = ArtifactState.COMMITTED
     artifact._final = True
     artifact._entity = artifact._source_entity = "me"

@@ -8,6 +8,9 @@ from typing import Any
 
 Files = dict[str, str]
 
+KEEP = "keep"
+INHERIT = -1
+
 
 class Refused(Exception):
     """What a store refuses; `kind` is the name of the error that it raises."""
@@ -19,23 +22,25 @@ class Refused(Exception):
 
 @dataclass
 class ModelVersion:
-    """A version: where it was logged, and all that is said of it."""
+    """A version: where it was logged, and all that is said of it. `home` is a collection's id."""
 
-    home: str
+    home: int
     number: int
     files: Files
     metadata: dict[str, Any]
     tags: set[str]
     description: str | None = None
-    ttl: int | str | None = "inherit"
+    ttl: int | None = INHERIT
     refers: set[int] = field(default_factory=set)
     deleted: bool = False
+    edited: bool = False
 
 
 @dataclass
 class ModelCollection:
     """A sequence or portfolio: which version has which number, and which number each alias names."""
 
+    id: int
     kind: str
     type: str
     next: int = 0
@@ -43,33 +48,78 @@ class ModelCollection:
     aliases: dict[str, int] = field(default_factory=dict)
     tags: set[str] = field(default_factory=set)
     description: str | None = None
+    ttl: int | None = INHERIT
+
+    def aliases_of(self, number: int) -> list[str]:
+        """The aliases of a number, sorted."""
+        return sorted(alias for alias, at in self.aliases.items() if at == number)
+
+
+@dataclass
+class Difference:
+    """What one holder changed of a version; what is not named stays."""
+
+    add_aliases: set[str] = field(default_factory=set)
+    remove_aliases: set[str] = field(default_factory=set)
+    add_tags: set[str] = field(default_factory=set)
+    remove_tags: set[str] = field(default_factory=set)
+    description: str | None = KEEP
+    metadata: dict[str, Any] = field(default_factory=dict)
+    drop: set[str] = field(default_factory=set)
+    ttl: int | str | None = KEEP
 
 
 class Model:
-    """All of one project. Versions are known by their place in `versions`."""
+    """All of one project. Versions are known by their place in `versions`, collections by name and by an id."""
 
     def __init__(self) -> None:
         self.collections: dict[str, ModelCollection] = {}
         self.versions: list[ModelVersion] = []
-        self.spent: dict[str, int] = {}
-        """The next numbers of collections that were deleted."""
+        self.gone: dict[str, tuple[int, int]] = {}
+        """Id and next number of collections that were deleted: a name that is used again goes on with them."""
+        self.made = 0
 
     # -- looking
 
     def find(self, name: str, alias: str) -> int:
         """The version that an alias or `vN` names."""
-        collection = self.collections.get(name)
-        if collection is None:
-            raise Refused("NotFoundError")
-        number = int(alias[1:]) if alias[0] == "v" and alias[1:].isdigit() else collection.aliases.get(alias)
-        if number not in collection.shows:
-            raise Refused("NotFoundError")
-        return collection.shows[number]
+        return self._named(name).shows[self.number(name, alias)]
 
     def number(self, name: str, alias: str) -> int:
         """The number that an alias or `vN` names."""
-        version = self.find(name, alias)
-        return next(number for number, shown in self.collections[name].shows.items() if shown == version)
+        collection = self._named(name)
+        number = int(alias[1:]) if alias[0] == "v" and alias[1:].isdigit() else collection.aliases.get(alias, -1)
+        if number not in collection.shows:
+            raise Refused("NotFoundError")
+        return number
+
+    def name_of(self, id: int) -> str:
+        """What a collection is called now."""
+        for name, collection in self.collections.items():
+            if collection.id == id:
+                return name
+        raise Refused("NotFoundError")
+
+    def places(self, version: int) -> list[tuple[ModelCollection, int]]:
+        """Every collection that shows a version, and the number there."""
+        found = [(each, number) for each in self.collections.values() for number in each.shows]
+        return [(each, number) for each, number in found if each.shows[number] == version]
+
+    def ttl_of(self, version: int) -> int | None:
+        """How long a version is kept."""
+        own = self.versions[version].ttl
+        if own == INHERIT:
+            own = self.collections[self.name_of(self.versions[version].home)].ttl
+        return None if own == INHERIT else own
+
+    def kept_back(self, version: int, description: str | None, metadata: dict[str, Any], tags: set[str]) -> bool:
+        """Whether a log that made no version said something that the version does not."""
+        there = self.versions[version]
+        return (
+            description not in (None, there.description)
+            or metadata not in ({}, there.metadata)
+            or tags not in (set(), there.tags)
+        )
 
     # -- acts
 
@@ -82,6 +132,7 @@ class Model:
         aliases: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         tags: set[str] | None = None,
+        description: str | None = None,
         refers: set[int] | None = None,
         incremental: bool = False,
     ) -> tuple[int, bool]:
@@ -98,30 +149,44 @@ class Model:
             number, new = collection.next, True
             collection.next += 1
             collection.shows[number] = len(self.versions)
-            self.versions.append(
-                ModelVersion(name, number, files, dict(metadata or {}), set(tags or ()), refers=references)
-            )
+            about = dict(metadata or {}), set(tags or ()), description
+            self.versions.append(ModelVersion(collection.id, number, files, *about, refers=references))
             collection.aliases["latest"] = number
         collection.aliases.update(dict.fromkeys(aliases or (), number))
         return number, new
 
-    def edit(
-        self, name: str, alias: str, *, add: set[str], remove: set[str], values: dict[str, Any], tags: set[str]
-    ) -> None:
-        """Move aliases here, take some off, set keys of the metadata, add tags."""
-        number, version = self.number(name, alias), self.versions[self.find(name, alias)]
-        collection = self.collections[name]
-        for gone in remove - add:
-            if collection.aliases.get(gone) == number:
-                del collection.aliases[gone]
-        collection.aliases.update(dict.fromkeys(add, number))
-        version.metadata.update(values)
-        version.tags |= tags
+    def edit(self, id: int, number: int, change: Difference) -> None:
+        """Write a difference."""
+        if change == Difference():
+            return
+        collection = self.collections[self.name_of(id)]
+        if number not in collection.shows:
+            raise Refused("NotFoundError")
+        version = self.versions[collection.shows[number]]
+        for alias in change.remove_aliases - change.add_aliases:
+            if collection.aliases.get(alias) == number:
+                del collection.aliases[alias]
+        collection.aliases.update(dict.fromkeys(change.add_aliases, number))
+        before = copy.deepcopy(version)
+        version.tags = version.tags - change.remove_tags | change.add_tags
+        kept = {key: value for key, value in version.metadata.items() if key not in change.drop}
+        version.metadata = {**kept, **change.metadata}
+        if change.description != KEEP:
+            version.description = change.description
+        if not isinstance(change.ttl, str):
+            version.ttl = change.ttl
+        version.edited |= version != before
 
-    def link(self, name: str, alias: str, portfolio: str, aliases: list[str]) -> int:
+    def unalias(self, name: str, alias: str) -> None:
+        """Take an alias off whatever it names."""
+        if self._named(name).aliases.pop(alias, None) is None:
+            raise Refused("NotFoundError")
+
+    def link(self, version: int, portfolio: str, aliases: list[str]) -> int:
         """The number in the portfolio."""
-        version = self.find(name, alias)
-        type = self.collections[self.versions[version].home].type
+        if self.versions[version].deleted:
+            raise Refused("NotFoundError")
+        type = self.collections[self.name_of(self.versions[version].home)].type
         collection = self._made(portfolio, type, "portfolio")
         numbers = [number for number, shown in collection.shows.items() if shown == version]
         if not numbers:
@@ -131,60 +196,77 @@ class Model:
         collection.aliases.update(dict.fromkeys(["latest", *aliases], numbers[0]))
         return numbers[0]
 
-    def unlink(self, portfolio: str, alias: str) -> None:
+    def unlink(self, id: int, number: int) -> None:
         """Take a link away."""
-        number = self.number(portfolio, alias)
-        if self.collections[portfolio].kind != "portfolio":
+        collection = self.collections[self.name_of(id)]
+        if number not in collection.shows or collection.kind != "portfolio":
             raise Refused("NotFoundError")
-        self._drop(self.collections[portfolio], number)
+        self._drop(collection, number)
 
-    def delete(self, name: str, alias: str, *, delete_aliases: bool, force: bool) -> None:
+    def delete(self, id: int, number: int, *, delete_aliases: bool, force: bool) -> None:
         """Delete a version everywhere, or a link alone."""
-        if self.collections[name].kind == "portfolio":
-            self.unlink(name, alias)
+        collection = self.collections[self.name_of(id)]
+        if number not in collection.shows:
+            raise Refused("NotFoundError")
+        if collection.kind == "portfolio":
+            self.unlink(id, number)
             return
-        gone = self.find(name, alias)
-        places = [
-            (collection, number)
-            for collection in self.collections.values()
-            for number, shown in collection.shows.items()
-            if shown == gone
-        ]
-        taken = {a for c, number in places for a, at in c.aliases.items() if at == number and a != "latest"}
-        if taken and not delete_aliases:
+        gone = collection.shows[number]
+        places = self.places(gone)
+        if not delete_aliases and {alias for each, at in places for alias in each.aliases_of(at)} - {"latest"}:
             raise Refused("AliasConflictError")
         if not force and any(gone in version.refers and not version.deleted for version in self.versions):
             raise Refused("ConflictError")
-        for collection, number in places:
-            self._drop(collection, number)
+        for each, at in places:
+            self._drop(each, at)
         self.versions[gone].deleted = True
 
-    def delete_collection(self, name: str) -> None:
-        """Delete a collection, by force, with all that it owns."""
-        collection = self.collections[name]
+    def delete_collection(self, name: str, *, force: bool) -> None:
+        """Delete a collection with all that it owns."""
+        collection = self._named(name)
         if collection.kind == "sequence":
+            others = [each for each in self.versions if not each.deleted and each.home != collection.id]
+            if not force and any(each.refers & set(collection.shows.values()) for each in others):
+                raise Refused("ConflictError")
             for number in list(collection.shows):
-                self.delete(name, f"v{number}", delete_aliases=True, force=True)
-        self.spent[name] = collection.next
+                self.delete(collection.id, number, delete_aliases=True, force=True)
+        self.gone[name] = collection.id, collection.next
         del self.collections[name]
 
-    def rename(self, name: str, new: str) -> None:
-        """Give a collection another name."""
-        if new in self.collections:
+    def edit_collection(
+        self, name: str, new: str, type: str, description: str | None, ttl: int | None, tags: set[str]
+    ) -> None:
+        """Give a collection another name, type, description and so on; as they were is no change."""
+        collection = self._named(name)
+        if new != name and new in self.collections:
             raise Refused("ConflictError")
-        self.spent.pop(new, None)
+        if type != collection.type and (
+            (collection.kind == "portfolio" and collection.shows)
+            or any(
+                other is not collection
+                for version in collection.shows.values()
+                for other, _ in self.places(version)
+            )
+        ):
+            raise Refused("ConflictError")
+        if new != name:
+            self.gone.pop(new, None)
         self.collections[new] = self.collections.pop(name)
-        for version in self.versions:
-            if version.home == name and not version.deleted:
-                version.home = new
+        collection.type, collection.description, collection.ttl, collection.tags = type, description, ttl, tags
 
     # -- inside
+
+    def _named(self, name: str) -> ModelCollection:
+        if name not in self.collections:
+            raise Refused("NotFoundError")
+        return self.collections[name]
 
     def _made(self, name: str, type: str, kind: str) -> ModelCollection:
         collection = self.collections.get(name)
         if collection is None:
-            collection = ModelCollection(kind, type, self.spent.pop(name, 0))
-            self.collections[name] = collection
+            self.made += 1
+            id, following = self.gone.pop(name, (self.made, 0))
+            collection = self.collections[name] = ModelCollection(id, kind, type, following)
         if collection.kind != kind:
             raise Refused("ConflictError")
         if collection.type != type:
