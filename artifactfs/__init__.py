@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .collection import ArtifactCollection as ArtifactCollection
     from .collection import ArtifactType as ArtifactType
     from .connect import connect as connect
+    from .current import Settings as Settings
     from .current import finish as finish
     from .current import init as init
     from .current import link_artifact as link_artifact
@@ -64,6 +65,7 @@ _HOMES = {
     "Entry": "manifest",
     "Manifest": "manifest",
     "Run": "runs",
+    "Settings": "current",
     "finish": "current",
     "init": "current",
     "link_artifact": "current",
@@ -95,6 +97,12 @@ _HOMES = {
     "VerificationError": "errors",
     "WaitTimeoutError": "errors",
 }
+
+_NOT_YET = {
+    *("Table", "Image", "Audio", "Video", "Html", "Object3D", "Classes", "ImageMask", "BoundingBoxes2D", "JoinedTable"),
+    *("PartitionedTable", "Bokeh", "Molecule", "Histogram", "Plotly"),
+}
+"""Names of wandb's that are not here, and that people will look for."""
 
 _OTHER_NAMES = {"ArtifactManifestEntry": "Entry"}
 """Names of wandb's for what has a shorter one here."""
@@ -135,6 +143,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(".current", __name__), f"current_{name}")()
     meant = _OTHER_NAMES.get(name, name)
     home = _HOMES.get(meant)
+    if name in _NOT_YET:
+        raise AttributeError(f"artifactfs has no {name} yet; typed objects come with a later version")
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if home == "artifact":

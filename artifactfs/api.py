@@ -45,8 +45,11 @@ class Api:
 
     @property
     def store(self) -> Store:
-        """The store, opened at its first use."""
-        return self._location if isinstance(self._location, Store) else store_at(self._location, self._config)
+        """The store, opened at its first use. Raises NotAStoreError for a location that was given and is none."""
+        if isinstance(self._location, Store):
+            return self._location
+        # A place that somebody names to read from is not to become a store by that.
+        return store_at(self._location, self._config, create=self._location is None)
 
     @property
     def default_entity(self) -> str:

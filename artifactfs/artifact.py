@@ -343,15 +343,21 @@ class Artifact(ArtifactFields):
             )
         return target
 
-    def checkout(self, root: str | os.PathLike[str] | None = None, *, progress: Progress | None = None) -> str:
+    def checkout(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        confirm: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+    ) -> str:
         """Make `root` (default: the artifact directory, below its name without version) hold exactly this version.
 
         Everything else in `root` is removed: links, which are not followed, and empty directories too. `/`, the home
-        directory, a store and a mount are refused with ConflictError. Returns the path; raises as `download`.
+        directory, a store and a mount are refused with ConflictError. `confirm` is told how many files are to go, if
+        there are any, before anything is changed, and may refuse by raising. Returns the path; raises as `download`.
         """
         membership = self._as_logged("checkout()").membership
-        default = os.path.join(surroundings.artifact_dir(), self.source_name.partition(":")[0])
-        target = default if root is None else os.fspath(root)
+        target = self._default_root(self.source_name.partition(":")[0]) if root is None else os.fspath(root)
         entries = list(self.manifest.in_order())
         with _told(progress, f"check out {membership.name}", entries) as tell:
             checking_out.checkout(
@@ -361,6 +367,7 @@ class Artifact(ArtifactFields):
                 tell,
                 protected=[self._logged_store.location],
                 references=self._references,
+                confirm=confirm,
             )
         return target
 
@@ -496,7 +503,12 @@ class Artifact(ArtifactFields):
         return References(surroundings.resolve)
 
     def _root(self, root: str | os.PathLike[str] | None) -> str:
-        return os.path.join(surroundings.artifact_dir(), self.source_name) if root is None else os.fspath(root)
+        return self._default_root(self.source_name) if root is None else os.fspath(root)
+
+    @staticmethod
+    def _default_root(name: str) -> str:
+        """Absolute, as in wandb: a script may change its directory before it reads the files."""
+        return os.path.abspath(os.path.join(surroundings.artifact_dir(), name))
 
     def _show(self, membership: Membership) -> Artifact:
         return Artifact.of(self._logged_store, membership)

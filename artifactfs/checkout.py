@@ -12,7 +12,7 @@ import errno
 import os
 import pwd
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import compress
 from operator import not_
 
@@ -39,12 +39,14 @@ def checkout(
     *,
     protected: Iterable[str] = (),
     references: References | None = None,
+    confirm: Callable[[int], None] | None = None,
 ) -> None:
     """Make `root` hold the entries alone: files, links, special files and directories that are not theirs go.
 
     `protected` are directories that may be neither `root` nor in it or around it: stores. References are copied as by
     `download.download`, but one whose target is missing is an error. Where an entry is a reference that nothing here
     opens, a file of its path stays. Interrupted anywhere, no half file has a final name, and doing it again finishes.
+    `confirm` is told how many files and links are to go, if there are any, before anything is changed, and may refuse.
 
     Raises ConflictError for `/`, the home directory and what is above it, stores, links, and where something is
     mounted at `root` or below it; NotAllowedError for what may not be read, before anything is changed, and for what
@@ -58,6 +60,8 @@ def checkout(
     meter = Meter(tell)
     tree = _Tree(wanted, supply.entries, stores)
     in_the_way = tree.look(place) if os.path.lexists(place) else set()
+    if tree.others and confirm is not None:
+        confirm(tree.others)
     first, last = _apart(supply.entries, in_the_way)
     write_below(first, supply, place, meter)
     tree.clear(place)
@@ -73,6 +77,8 @@ class _Tree:
     """
 
     def __init__(self, entries: list[Entry], written: list[Entry], protected: Iterable[str]) -> None:
+        self.others = 0
+        """How many files and links that `look` found are to go."""
         self._files = {entry.path for entry in entries}
         self._others = self._files - {entry.path for entry in written}
         self._folders: set[str] = set()
@@ -90,6 +96,7 @@ class _Tree:
         """
         in_the_way = set()
         for path, directory, name, is_directory in _below(root):
+            self.others += not is_directory and path not in self._files
             if is_directory:
                 if path in self._files:
                     in_the_way.add(path)

@@ -193,7 +193,8 @@ class ArtifactCollection(Generic[Shown]):
     def delete(self, force: bool = False) -> None:
         """Delete the collection with all its versions and aliases, or with its links when it is a portfolio.
 
-        Raises ConflictError while versions elsewhere refer to one of it, unless `force`.
+        The name may be used again; its numbers go on, so that none ever means something else. Raises ConflictError
+        while versions elsewhere refer to one of it, unless `force`.
         """
         self._check_there()
         self._store.delete_collection(self._record, force=force)

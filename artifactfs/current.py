@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -37,15 +38,18 @@ _stores: dict[tuple[int, str], Store] = {}
 _begun: list[_Begun] = []
 
 
-def store_at(location: str | None, config: Config) -> Store:
-    """The process's store at a location (None: the configured one), opened once. A forked child opens its own."""
+def store_at(location: str | None, config: Config, *, create: bool = True) -> Store:
+    """The process's store at a location (None: the configured one), opened once. A forked child opens its own.
+
+    Where there is none yet it is made, with `create`. Raises NotAStoreError, and what opening the store raises.
+    """
     if location is not None:
         config = config.at(location)
     place = config.store
     key = (os.getpid(), place)
     with _guard:
         if key not in _stores:
-            _stores[key] = connect(config=config, create=True)
+            _stores[key] = connect(config=config, create=create)
         return _stores[key]
 
 
@@ -87,6 +91,8 @@ def init(
     then the one around it is again. The arguments from `dir` on are wandb's; they have no meaning here.
     Raises InvalidNameError, InvalidConfigError and what opening the store raises.
     """
+    if mode == "disabled":
+        warnings.warn("mode='disabled' is not known here: the run and what it logs are kept", UserWarning, stacklevel=2)
     del dir, reinit, magic, anonymous, mode, allow_val_change, resume, resume_from, fork_from
     del force, tensorboard, sync_tensorboard, monitor_gym, save_code, settings
     found = load()
@@ -178,6 +184,13 @@ def link_model(
 def log(data: Mapping[str, Any] | None = None, step: int | None = None, **options: Any) -> None:
     """Accept metrics; see Run.log. Raises ArtifactStatusError when there is no run."""
     running().log(data, step, **options)
+
+
+class Settings:
+    """wandb's settings of a run: taken, and without a meaning here."""
+
+    def __init__(self, **options: Any) -> None:
+        vars(self).update(options)
 
 
 def login(*args: Any, **options: Any) -> bool:

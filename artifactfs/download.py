@@ -161,8 +161,12 @@ class Supply:
         for message in self._missing:
             warnings.warn(message, UserWarning, stacklevel=stacklevel - 1)
         if self.left_out:
-            files = "reference was" if self.left_out == 1 else "references were"
-            message = f"{self.left_out} {files} not downloaded: what they refer to cannot be opened here"
+            files = (
+                "reference was not downloaded: its scheme"
+                if self.left_out == 1
+                else "references were not downloaded: their schemes"
+            )
+            message = f"{self.left_out} {files} cannot be opened here; fetch what is meant by other means"
             warnings.warn(message, UserWarning, stacklevel=stacklevel - 1)
 
     def _leads_somewhere(self, entry: Entry) -> bool:

@@ -12,13 +12,19 @@ from .metadata import checked_metadata
 class Keyed(MutableMapping[str, Any]):
     """Values that belong to a run, as plain JSON; see metadata.py for what becomes of other values.
 
-    `config.rate` is `config["rate"]`. `changed` is called with each key that got another value. A key cannot be taken
-    away: what a run said once stays said.
+    `config.rate` is `config["rate"]`. `changed` is called with each key that got another value; `prepared` says what
+    stands for a value that is no JSON. A key cannot be taken away: what a run said once stays said.
     """
 
-    __slots__ = ("_changed", "_values")
+    __slots__ = ("_changed", "_prepared", "_values")
 
-    def __init__(self, values: Mapping[str, Any], changed: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        changed: Callable[[str, Any], None],
+        prepared: Callable[[str, Any], Any] = lambda _, value: value,
+    ) -> None:
+        object.__setattr__(self, "_prepared", prepared)
         object.__setattr__(self, "_values", dict(values))
         object.__setattr__(self, "_changed", changed)
 
@@ -26,7 +32,7 @@ class Keyed(MutableMapping[str, Any]):
         return self._values[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        checked = checked_metadata({key: value}, limit=None)[key]
+        checked = checked_metadata({key: self._prepared(key, value)}, limit=None)[key]
         if key not in self._values or self._values[key] != checked:
             self._values[key] = checked
             self._changed(key, checked)

@@ -41,7 +41,8 @@ class Run(RecordedRun[Artifact]):
     exception leaves it.
 
     `id` is eight characters a-z 0-9 unless given; a run of an id that the store knows is taken up again. `config` and
-    `summary` are JSON objects that are kept with the run; `run.config["rate"]` and `run.config.rate` are the same.
+    `summary` are JSON objects that are kept with the run; `run.config["rate"]` and `run.config.rate` are the same. An
+    artifact in `config` is used by that.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Run(RecordedRun[Artifact]):
         notes: str | None = None,
     ) -> None:
         """Record the run. Raises InvalidNameError, ReadOnlyStoreError and what the catalog raises."""
+        given = _mapping(config)
         run_id = id if id is not None else "".join(secrets.choice(_ID_CHARACTERS) for _ in range(8))
         check_name("run", run_id)
         record = records.Run(
@@ -70,7 +72,7 @@ class Run(RecordedRun[Artifact]):
             state="running",
             created_at=time.time_ns(),
             finished_at=None,
-            config=checked_metadata(_mapping(config), limit=None),
+            config=checked_metadata({k: v for k, v in given.items() if not isinstance(v, Artifact)}, limit=None),
             group=checked_text(group, "group") if group is not None else None,
             notes=checked_text(notes, "notes") if notes is not None else None,
             tags=texts("tag", tags),
@@ -81,10 +83,11 @@ class Run(RecordedRun[Artifact]):
         self._background = Background()
         self._changes = records.RunEdit()
         self._flushed = time.monotonic()
-        self._config = Keyed(self._record.config, self._set_config)
+        self._config = Keyed(self._record.config, self._set_config, self._used_as)
         self._summary = Keyed(self._record.summary, self._set_summary)
         self._roles: dict[str, int] = {}
         self._told: set[str] = set()
+        self._config.update({key: value for key, value in given.items() if isinstance(value, Artifact)})
 
     def __enter__(self) -> Run:
         return self
@@ -412,6 +415,10 @@ class Run(RecordedRun[Artifact]):
         if self._roles.setdefault(role, version.id) != version.id:
             raise ConflictError(f"another version is used as {shown(role)} in this run; choose another use_as")
 
+    def _used_as(self, key: str, value: Any) -> Any:
+        """What stands for a value of config: an artifact is used by that, and its JSON stands for it."""
+        return self.use_artifact(value, use_as=key).json_encode() if isinstance(value, Artifact) else value
+
     def _set_config(self, key: str, value: Any) -> None:
         self._change(records.RunEdit(config={key: value}))
 
@@ -471,9 +478,14 @@ def _check_model(artifact: Artifact) -> None:
         raise TypeConflictError(f"{artifact.name} has the type {artifact.type!r}, which does not contain 'model'")
 
 
-def _mapping(config: Any) -> Any:
-    """A run's config as a mapping: argparse's namespaces and other plain objects by their attributes."""
-    if isinstance(config, Mapping):
-        return dict(config)
+def _mapping(config: Any) -> dict[str, Any]:
+    """A run's config as a dictionary: argparse's namespaces and other plain objects by their attributes.
+
+    Raises TypeError for what has neither keys nor attributes.
+    """
+    if config is None or isinstance(config, Mapping):
+        return dict(config or {})
     attributes = getattr(config, "__dict__", None)
-    return config if attributes is None else dict(attributes)
+    if attributes is None:
+        raise TypeError(f"config must be a dictionary, not {config.__class__.__name__}")
+    return dict(attributes)

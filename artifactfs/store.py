@@ -86,11 +86,15 @@ class Store(Contents):
         Raises InvalidNameError, NotFoundError.
         """
         parsed = name if isinstance(name, VersionName) else parse_version_name(name)
-        return self.catalog.collection(
-            parsed.entity if parsed.entity is not None else entity,
-            parsed.project if parsed.project is not None else project,
-            parsed.collection,
-        )
+        where = parsed.within(entity, project)
+        try:
+            return self.catalog.collection(where.entity or entity, where.project or project, parsed.collection)
+        except NotFoundError as error:
+            if parsed.project is not None:
+                raise
+            raise NotFoundError(
+                f"{error}; the name {shown(str(parsed))} says no project, and {shown(where.project)} was taken"
+            ) from None
 
     def resolve(self, name: str | VersionName, *, entity: str, project: str, type: str | None = None) -> Membership:
         """The version that a name means; `latest` where it names none.

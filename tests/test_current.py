@@ -224,3 +224,42 @@ def test_the_current_store_has_what_was_logged(place: Path) -> None:
         assert store.resolve("data:v0", entity="mira", project="uncategorized").number == 0
     finally:
         store.close()
+
+
+def test_an_artifact_in_config_is_used(place: Path) -> None:
+    with artifactfs.init() as run:
+        first, second = (run.log_artifact(text(name, name)) for name in ("one", "two"))
+    with artifactfs.init(config={"train": first, "rate": 0.1}) as run:
+        run.config.test = second
+    kept = artifactfs.Api().run(run.id)
+    assert kept.config["rate"] == 0.1
+    assert kept.config["train"] == {**first.json_encode(), "usedAs": "train"}
+    assert (kept.config["test"]["sequenceName"], kept.config["test"]["usedAs"]) == ("two", "test")
+    assert [artifact.name for artifact in kept.used_artifacts()] == ["one:v0", "two:v0"]
+    with pytest.raises(TypeError, match="config"):
+        artifactfs.init(config=3)
+
+
+def test_reading_from_a_place_makes_no_store_of_it(place: Path) -> None:
+    with pytest.raises(artifactfs.StoreError, match="no store at"):
+        artifactfs.Api(str(place / "nowhere")).artifact("data")
+    assert not (place / "nowhere").exists()
+    assert not artifactfs.Api().artifact_exists("data")
+
+
+def test_what_has_no_meaning_is_said_where_it_matters(place: Path) -> None:
+    with pytest.warns(UserWarning, match="disabled"):
+        artifactfs.init(mode="disabled", settings=artifactfs.Settings(silent=True)).finish()
+    with pytest.raises(AttributeError, match="no Table yet"):
+        _ = artifactfs.Table
+    with pytest.raises(artifactfs.NotFoundError, match="says no project, and 'uncategorized' was taken"):
+        artifactfs.Api().artifact("data")
+
+
+def test_downloads_are_found_from_elsewhere(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text("x").save()
+    (place / "elsewhere").mkdir()
+    artifact = artifactfs.Api().artifact("data")
+    paths = [artifact.download(), artifact.checkout(), artifact.file(), artifact.get_entry("f.txt").download()]
+    monkeypatch.chdir(place / "elsewhere")
+    assert all(Path(path).exists() for path in paths)

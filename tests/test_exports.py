@@ -24,6 +24,7 @@ DOORS = [
     "Entry",
     "Manifest",
     "Run",
+    "Settings",
     "connect",
     "finish",
     "init",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from typing import Any, NamedTuple
 
@@ -89,16 +90,28 @@ def download(
 @command("checkout", examples=["artifactfs checkout digits:prod digits"])
 @click.argument("ref", shell_complete=completion.versions)
 @click.argument("dest", type=click.Path())
-def checkout(invocation: Invocation, ref: str, dest: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask before other files are removed.")
+def checkout(invocation: Invocation, ref: str, dest: str, yes: bool) -> None:
     """Make a directory hold exactly a version's files.
 
-    DEST is made when missing. Everything else in it is removed, links and empty directories too. The root, the home
-    directory, a store and a mount are refused. The last line printed is the directory.
+    DEST is made when missing. Everything else in it is removed, links and empty directories too: on a terminal only
+    after a question, and how many there were is told. The root, the home directory, a store and a mount are refused.
+    The last line printed is the directory.
     """
     artifact = _artifact(invocation, ref)
     root = words.directory(dest, "DEST")
+    others = 0
+
+    def confirm(count: int) -> None:
+        nonlocal others
+        others = count
+        if not yes and sys.stdin.isatty():
+            invocation.confirm(f"remove {counted(count, 'other file')} in {shown(root)}", "add --yes")
+
     invocation.when_interrupted = "no file was written in part; check it out again to go on"
-    target = artifact.checkout(root, progress=invocation.output.progress())
+    target = artifact.checkout(root, confirm=confirm, progress=invocation.output.progress())
+    if others:
+        invocation.output.note(f"{counted(others, 'other file')} in {shown(root)} went")
     _report(invocation, artifact, list(artifact.manifest.in_order()), target, "checked_out")
 
 

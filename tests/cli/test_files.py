@@ -177,3 +177,23 @@ def test_progress_is_told_of_bytes_and_files(
 def test_a_download_of_nothing_says_so(run: Any, filled: Path) -> None:
     run("download", "set", "out", "--prefix", "nosuch", code=4).complains("nosuch")
     assert not Path("out").exists()
+
+
+def test_checkout_says_what_it_removes_and_asks_on_a_terminal(
+    run: Any, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path("own")
+    for answer, options, code in (("n", [], 1), ("y", [], 0), ("n", ["--yes"], 0)):
+        (own / "deep").mkdir(parents=True, exist_ok=True)
+        (own / "thesis.txt").write_text("mine")
+        (own / "deep" / "link").unlink(missing_ok=True)
+        (own / "deep" / "link").symlink_to("nowhere")
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        monkeypatch.setattr("click.confirm", lambda *_, answer=answer, **__: answer == "y")
+        result = run("checkout", "set:v0", "own", *options, code=code)
+        assert (own / "thesis.txt").exists() == (code == 1)
+        assert ("2 other files" in result.err) == (code == 0)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    (own / "thesis.txt").write_text("mine")
+    assert "1 other file" in run("checkout", "set:v0", "own").err
+    assert "other" not in run("checkout", "set:v0", "own").err

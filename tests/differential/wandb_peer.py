@@ -106,6 +106,8 @@ class Step(NamedTuple):
     mine: dict[str, Any]
     before: Any
     """Our state before it."""
+    earlier: list[str]
+    """The statements before it."""
 
 
 class Peers:
@@ -131,4 +133,7 @@ class Peers:
         theirs = self.wandb.ask(request)
         mine = json.loads(json.dumps(operations.perform(self.library, str(folder), statements)))
         states = [None, *(each["state"] for each in mine)]
-        return [Step(*step) for step in zip(statements, theirs, mine, states[:-1], strict=True)]
+        return [
+            Step(statement, theirs[number], mine[number], states[number], statements[:number])
+            for number, statement in enumerate(statements)
+        ]

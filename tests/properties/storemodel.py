@@ -243,9 +243,7 @@ class Model:
         if type != collection.type and (
             (collection.kind == "portfolio" and collection.shows)
             or any(
-                other is not collection
-                for version in collection.shows.values()
-                for other, _ in self.places(version)
+                other is not collection for version in collection.shows.values() for other, _ in self.places(version)
             )
         ):
             raise Refused("ConflictError")
