@@ -384,7 +384,9 @@ class Draft:
         digest = written(algorithm, hashed.shown)
         present = self.manifest.get_entry_by_path(path)
         if present is not None and not overwrite and _differs(present, digest, hashed.blob):
-            raise PathConflictError(f"{shown(path)} is in the artifact already, with other bytes")
+            raise PathConflictError(
+                f"{shown(path)} is in the artifact already, with other bytes; remove it first, or overwrite it"
+            )
         entry = Entry(
             path,
             digest,

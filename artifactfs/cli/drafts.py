@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -32,9 +33,16 @@ from .output import Column
     shell_complete=completion.versions,
     help="Begin the draft with the files of this version.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace files that are in the draft with other bytes.")
 @content_options
 def add(
-    invocation: Invocation, name: str, paths: tuple[str, ...], type_: str | None, base: str | None, **options: Any
+    invocation: Invocation,
+    name: str,
+    paths: tuple[str, ...],
+    type_: str | None,
+    base: str | None,
+    overwrite: bool,
+    **options: Any,
 ) -> None:
     """Put files into a draft that is kept on disk.
 
@@ -45,6 +53,7 @@ def add(
     target = words.target(invocation.config, name)
     contents = contents_of(paths, **options)
     assert contents is not None
+    contents = replace(contents, overwrite=overwrite)
     if type_ is not None:
         check_name("type", type_)
     with _opened(invocation, target, type_, base) as kept:

@@ -34,6 +34,8 @@ class Contents:
     symlinks: Symlinks
     name: str | None = None
     checksum: bool = True
+    overwrite: bool = False
+    """Whether a file takes the place of one that is in the draft with other bytes."""
 
     def path(self, own: str | None) -> str | None:
         """Where something with a name of its own goes; None for the root, where it has none."""
@@ -106,9 +108,12 @@ def fill(invocation: Invocation, draft: Draft, contents: Contents) -> None:
 
 def _add(draft: Draft, path: str, contents: Contents, progress: Progress | None) -> None:
     if os.path.isdir(path):
-        draft.add_dir(path, contents.path(None), merge=False, symlinks=contents.symlinks, progress=progress)
+        draft.add_dir(
+            path, contents.path(None), merge=contents.overwrite, symlinks=contents.symlinks, progress=progress
+        )
     else:
-        draft.add_file(path, contents.path(os.path.basename(path)), progress=progress)
+        name = contents.path(os.path.basename(path))
+        draft.add_file(path, name, overwrite=contents.overwrite, progress=progress)
 
 
 def _refer(invocation: Invocation, draft: Draft, uri: str, contents: Contents, progress: Progress | None) -> None:

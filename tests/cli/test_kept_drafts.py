@@ -218,3 +218,13 @@ def test_the_status_of_a_read_only_store(run: Any, files: Path) -> None:
         run("--store", view, "log", "set", code=7).complains("read-only")
     finally:
         subprocess.run(["umount", view], check=True)
+
+
+def test_one_file_of_a_version_is_replaced(run: Any) -> None:
+    run("log", "set", "data", "--type", "dataset")
+    Path("data/a.txt").write_text("changed")
+    run("add", "set", "data/a.txt", "--from", "set:v0", code=5).complains("other bytes; remove it first, or overwrite")
+    run("add", "set", "data/a.txt", "--from", "set:v0", "--overwrite")
+    run("add", "set", "data", "--overwrite")
+    assert run("log", "set").last == "me/demo/set:v1"
+    assert run("cat", "set:v1", "a.txt").out == "changed"
