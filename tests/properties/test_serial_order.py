@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from storemodel import Model, tried
+from serialmodel import Model, tried
 
 from artifactfs.artifact import Artifact
 from artifactfs.connect import connect, create_store

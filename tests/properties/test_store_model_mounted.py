@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -12,7 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from test_store_model import StoreMachine
+from test_store_model import StoreMachine, machine
+
+from artifactfs.mount.nodes import ROOT
 
 ARTIFACTFS = (sys.executable, "-m", "artifactfs")
 
@@ -35,23 +36,17 @@ class MountedMachine(StoreMachine):
                 subprocess.run(["umount", "-l", self.mountpoint], check=True, timeout=60)
         assert not os.path.ismount(self.mountpoint)
 
-    def walked(self, node: int, path: str) -> Iterator[tuple[str, str]]:
+    def walked(self, node: int = ROOT, path: str = "") -> Iterator[tuple[str, str | None]]:
         del node, path
         for folder, folders, names in os.walk(self.mountpoint):
-            for name in (*folders, *names):
-                full = Path(folder, name)
-                if full.is_symlink():
-                    yield str(full.relative_to(self.mountpoint)), os.readlink(full)
-                elif full.is_file():
-                    yield str(full.relative_to(self.mountpoint)), full.read_text()
+            for full in (Path(folder, name) for name in (*folders, *names)):
+                held = os.readlink(full) if full.is_symlink() else None if full.is_dir() else full.read_text()
+                yield str(full.relative_to(self.mountpoint)), held
 
 
 @pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here")
 def test_a_mounted_store_is_what_a_dictionary_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("ARTIFACTFS_ENTITY", "me")
-    monkeypatch.setenv("ARTIFACTFS_PROJECT", "demo")
-    fields = {"capsys": capsys, "patch": monkeypatch, "root": tmp_path, "count": itertools.count()}
-    machine = type("MountedStoreMachine", (MountedMachine,), fields)
-    run_state_machine_as_test(machine, settings=settings(max_examples=4, stateful_step_count=20))
+    mounted = machine(MountedMachine, tmp_path, monkeypatch, capsys)
+    run_state_machine_as_test(mounted, settings=settings(max_examples=4, stateful_step_count=20))
