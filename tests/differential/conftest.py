@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from local_files import lay_out
 from wandb_peer import NEWER, REFERENCE, Peers, Wandb
 
+from artifactfs.connect import create_store
 from artifactfs.digest import DigestAlgorithm
 
 SIDES = {
@@ -30,6 +32,22 @@ def wandb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
     yield start
     for process in started.values():
         process.close()
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The local files that statements add; nobody changes them."""
+    return lay_out(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def store_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Local files of the test's own, and a store at hand to log to."""
+    create_store(str(tmp_path / "store"))
+    for key, value in (("STORE", str(tmp_path / "store")), ("ENTITY", "me"), ("PROJECT", "demo")):
+        monkeypatch.setenv(f"ARTIFACTFS_{key}", value)
+    (tmp_path / "files").mkdir()
+    return lay_out(tmp_path / "files")
 
 
 @pytest.fixture(params=SIDES)
