@@ -26,6 +26,7 @@ from .errors import (
     EntryNotFoundError,
     InvalidError,
     InvalidNameError,
+    InvalidPathError,
     VerificationError,
     WaitTimeoutError,
 )
@@ -208,6 +209,7 @@ class Artifact(ArtifactFields):
         """A new file, open for writing; see Draft.new_file. Raises ArtifactFinalizedError too."""
         with self._open_draft.new_file(name, mode, encoding) as file:
             yield file
+            _ = self._open_draft  # it may have been finalized meanwhile
 
     def add_reference(
         self,
@@ -243,7 +245,10 @@ class Artifact(ArtifactFields):
         Raises EntryNotFoundError (a KeyError), ArtifactNotLoggedError.
         """
         self._as_logged("get_entry()")
-        path = normalise_entry_path(os.fspath(name))
+        try:
+            path = normalise_entry_path(os.fspath(name))
+        except InvalidPathError as error:
+            raise EntryNotFoundError(f"{self.name} has no entry {shown(name)}; {error}") from None
         for candidate in (path, *_typed_names(path)):
             entry = self.manifest.get_entry_by_path(candidate)
             if entry is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Literal, NamedTuple, Protocol
@@ -29,6 +30,9 @@ from .staging import Staging
 from .unchanged import Unchanged
 
 Policy = Literal["mutable", "immutable"]
+
+_LONG = 1000
+"""Characters of a path from which on a new file is written under its last part alone."""
 
 _WRITING = re.compile(r"(?=.*[wxa])(?!.*[wxa].*[wxa])[wxabt+]{1,3}\Z")
 
@@ -270,6 +274,8 @@ class Draft:
     def new_file(self, name: str | os.PathLike[str], mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
         """A new file of the draft, open for writing; added when the block ends, forgotten when it raises.
 
+        `file.name` is a path that ends in `name`, where other programs may write too.
+
         `mode` is one that writes, such as "w", "wb", "x", "a" or "w+b". Raises PathConflictError when the path is
         taken, InvalidPathError, InvalidError for another mode.
         """
@@ -280,14 +286,16 @@ class Draft:
             raise PathConflictError(f"{shown(path)} is in the artifact already")
         if self.manifest.is_directory(path):
             raise PathConflictError(f"{shown(path)} is a directory of this artifact; it cannot be a file too")
-        descriptor, temporary = tempfile.mkstemp(dir=self.staging().directory, suffix=".new")
+        # The file has its own name, as libraries that are given `file.name` look at its suffixes.
+        folder = tempfile.mkdtemp(dir=self.staging().directory, suffix=".new")
+        temporary = os.path.join(folder, path if len(path) < _LONG else os.path.basename(path))
         try:
-            with open(descriptor, mode.replace("x", "w"), encoding=encoding) as file:
+            os.makedirs(os.path.dirname(temporary), exist_ok=True)
+            with open(temporary, mode.replace("x", "w"), encoding=encoding) as file:
                 yield file
             self.add_file(temporary, path, skip_cache=True)
         finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, item: str | os.PathLike[str] | Entry) -> None:
         """Take out a file, or a directory and all in it. Raises PathNotFoundError (a FileNotFoundError)."""

@@ -204,6 +204,8 @@ class Staging:
                     self.packs.append(reopen_pack(entry.path, index_only=True))
                 except DamageError:
                     _unlink_quietly(entry.path)
+            elif kind == "new" and entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
             elif kind in ("blob", "new"):
                 _unlink_quietly(entry.path)
         self._packed = {blob for pack in self.packs for blob in pack.blobs}

@@ -19,7 +19,6 @@ from artifactfs.errors import (
     DamageError,
     EntryNotFoundError,
     InvalidNameError,
-    InvalidPathError,
     PathConflictError,
     PathNotFoundError,
     SourceChangedError,
@@ -338,8 +337,23 @@ def test_get_entry(run: Run, tree: Path) -> None:
         artifact.get_entry("d")
     with pytest.raises(EntryNotFoundError):
         artifact.get_entry("gone")
-    with pytest.raises(InvalidPathError):
+    with pytest.raises(KeyError, match="not allowed"):
         artifact.get_entry("../x")
+
+
+def test_a_new_file_can_be_written_by_its_name(run: Run) -> None:
+    artifact = draft()
+    with artifact.new_file("d/weights.npz", "wb") as file:
+        assert file.name.endswith("/d/weights.npz")
+        Path(file.name).unlink()
+        Path(file.name).write_bytes(b"by another program")
+    deep = "/".join(["n" * 200] * 15)
+    with artifact.new_file(deep) as file:
+        file.write("deep")
+    with pytest.raises(ArtifactFinalizedError), artifact.new_file("late") as file:
+        artifact.finalize()
+    logged = run.log_artifact(artifact)
+    assert {path: entry.size for path, entry in logged.manifest.entries.items()} == {"d/weights.npz": 18, deep: 4}
 
 
 def test_damage_is_found_and_never_given_out(run: Run, tree: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from intended import INTENDED, Intended, agree, explained
 from wandb_peer import Peers, Step
 
 pytestmark = pytest.mark.timeout(900)  # the first time installs wandb
+pytest.importorskip("pandas")  # of which values go into metadata
 
 MADE = "a = Artifact('n', 't')"
 
