@@ -176,9 +176,17 @@ def _state(library: Library, artifact: Any) -> dict[str, Any]:
             "digest": artifact.digest,
             "size": artifact.size,
             "count": len(artifact.manifest),
+            "kept": _kept(artifact),
             "said": [described(library, getattr(artifact, name)) for name in SAID],
         }
     }
+
+
+def _kept(artifact: Any) -> dict[str, list[bool]]:
+    """Of a draft's entries, what is not written into a manifest: whether to skip the cache, and whether a file is at
+    hand."""
+    entries = artifact.manifest.entries if artifact.is_draft() else {}
+    return {path: [entries[path].skip_cache, entries[path].local_path is not None] for path in sorted(entries)}
 
 
 def _named(library: Library, value: Any) -> Any:
