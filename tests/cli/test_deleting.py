@@ -121,7 +121,8 @@ def test_a_terminal_is_asked(answer: str, code: int, on_terminal: Any, run: Any)
     assert "delete me/demo/set:v1 (1 file, 2 B)? [y/N]" in sent
     assert ("v1" in versions(run)) == (code != 0)
     if code:
-        assert "nothing was changed" in sent
+        # Ctrl-C that comes just before the read is seen by the watch alone, which knows nothing of the command.
+        assert "nothing was changed" in sent or "what was not finished was cut off" in sent
 
 
 def test_a_terminal_is_asked_about_all_that_goes(on_terminal: Any, run: Any) -> None:
