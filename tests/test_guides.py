@@ -31,7 +31,11 @@ OTHER_NAMES_OF_RUNS = {"config", "entity", "finish", "id", "job_type", "name", "
 
 LEFT = {
     "aliases": ["guides/classifier:v0", "guides/classifier:v1 production", "guides/classifier:v2 best latest staging"],
-    "construct": ["guides/animals:v0 latest"],
+    "construct": [
+        "guides/animals:v0 latest",
+        "guides/pictures:v0 latest raw",
+        "guides/run-ID-model.h5:v0 latest",
+    ],
     "delete": ["guides/kept", "guides/scratch"],
     "distributed": ["guides/parallel:v0", "guides/parallel:v1 complete latest"],
     "download_and_use": ["bikes/bike-dataset:v0 latest reviewed", "guides/reference:v0 latest"],
@@ -60,6 +64,7 @@ LEFT = {
     ],
     "new_version": [*(f"guides/letters:v{number}" for number in range(4)), "guides/letters:v4 latest"],
     "storage": ["guides/stored:v0 latest"],
+    "tags": ["guides/flowers:v0 latest"],
     "track_external_files": [f"guides/{name}:v0 latest" for name in ("cnn", "combined", "digits", "labels")],
     "ttl": ["guides/daily-logs:v0 latest"],
     "update": ["guides/film-reviews:v0 only"],

@@ -49,7 +49,14 @@ except AttributeError:
 with wandb.init(project="guides", job_type="construct") as run:
     run.log_artifact(artifact)
     artifact.wait()
+    # Of a path alone: a directory, and a file with a name that is made up.
+    pictures = run.log_artifact("images", name="pictures", type="dataset", aliases=["raw"])
+    pictures.wait()
+    unnamed = run.log_artifact(artifact_or_path="model.h5")
+    unnamed.wait()
+    assert unnamed.name == f"run-{run.id}-model.h5:v0" and unnamed.type == "unspecified"
 
+assert sorted(pictures.manifest.entries) == ["cat.png", "dog.png"]
 assert not artifact.is_draft() and artifact.state == "COMMITTED" and artifact.id
 assert artifact.version == "v0" and artifact.name == "animals:v0" and artifact.aliases == ["latest"]
 for path in sorted(artifact.manifest.entries):
