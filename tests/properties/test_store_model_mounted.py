@@ -43,6 +43,9 @@ class MountedMachine(StoreMachine):
                 held = os.readlink(full) if full.is_symlink() else None if full.is_dir() else full.read_text()
                 yield str(full.relative_to(self.mountpoint)), held
 
+    def hidden(self, path: str, name: str) -> str:
+        return (self.mountpoint / path / ".artifactfs" / name).read_text()
+
 
 @pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here")
 def test_a_mounted_store_is_what_a_dictionary_says(
