@@ -20,7 +20,7 @@ from artifactfs import Artifact
 from artifactfs.digest import blob_digest
 from artifactfs.errors import EntryNotFoundError, InvalidManifestError, InvalidPathError
 from artifactfs.manifest import Entry, Manifest
-from artifactfs.mount import nodes
+from artifactfs.mount.shown import nodes
 from artifactfs.mount.tree import Tree
 from artifactfs.records import Membership
 from artifactfs.store import Store

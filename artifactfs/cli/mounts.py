@@ -142,8 +142,8 @@ def mount_worker(invocation: Invocation, handover: str, cache_dir: str, refresh:
     """Serve a mount; started by `mount`."""
     from ..config import load
     from ..connect import connect
+    from ..mount.keeping.worker import serve_worker
     from ..mount.tree import Tree
-    from ..mount.worker import serve_worker
 
     def open_tree(where: str) -> Tree:
         config = load(store=invocation.location, cache_dir=cache_dir)

@@ -23,9 +23,10 @@ from types import FrameType
 
 from ..errors import Error, MountConflictError, MountError, MountNotFoundError
 from ..mounttable import mount_table
-from . import state, system
-from .keeper import START_LIMIT, Orders
-from .state import MountInfo
+from . import system
+from .keeping import state
+from .keeping.keeper import START_LIMIT, Orders
+from .keeping.state import MountInfo
 
 __all__ = ["MountInfo", "mount", "mounts", "unmount"]
 
@@ -231,7 +232,7 @@ def _start_keeper(orders: Orders) -> subprocess.Popen[bytes]:
     quiet = None if foreground else subprocess.DEVNULL
     try:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "artifactfs.mount.keeper", orders.mountpoint],
+            [sys.executable, "-m", "artifactfs.mount.keeping.keeper", orders.mountpoint],
             stdin=subprocess.PIPE,
             stdout=quiet,
             stderr=quiet,

@@ -26,8 +26,8 @@ from ..names import HIDDEN, parse_version_name, shown
 from ..reader import BytesBlob, OpenBlob
 from ..records import Alias, Collection, Location, Member, Membership, Namespace, Version
 from ..treeindex import Listed, TreeIndex
-from .kept import Kept
-from .levels import (
+from .shown.kept import Kept
+from .shown.levels import (
     DIRECTORY,
     FIRST_OFFSET,
     LINK,
@@ -41,7 +41,7 @@ from .levels import (
     level_of_namespaces,
     version_node,
 )
-from .nodes import ROOT, Kind, node_id, split
+from .shown.nodes import ROOT, Kind, node_id, split
 
 FOREVER = math.inf
 """The validity, in seconds, of what never changes."""

@@ -18,11 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifactfs.errors import DamageError
-from artifactfs.mount import protocol
-from artifactfs.mount.kernel import MAX_READ, THREADS, Call, Kernel
-from artifactfs.mount.nodes import ROOT
-from artifactfs.mount.openfiles import Memory
-from artifactfs.mount.protocol import Opcode
+from artifactfs.mount.fuse import protocol
+from artifactfs.mount.fuse.answers import Call
+from artifactfs.mount.fuse.heldblobs import MAX_READ
+from artifactfs.mount.fuse.openfiles import Memory
+from artifactfs.mount.fuse.protocol import Opcode
+from artifactfs.mount.kernel import THREADS, Kernel
+from artifactfs.mount.shown.nodes import ROOT
 from artifactfs.mount.tree import Tree
 from artifactfs.reader import OpenBlob
 
@@ -374,7 +376,7 @@ def test_anything_but_the_right_count_is_an_error_with_a_log_line(
 
 
 def test_held_blobs_are_bounded_and_closed(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("artifactfs.mount.kernel._HELD_FILES", 2)
+    monkeypatch.setattr("artifactfs.mount.fuse.heldblobs._HELD_FILES", 2)
     store.log("me/demo/dataset/big", {f"{i}": bytes([i]) * (300 << 10) for i in range(6)})
     peer = Peer(store)
     nodes = [peer.find(f"me/demo/dataset/big/v0/{i}") for i in range(6)]

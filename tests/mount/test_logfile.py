@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from artifactfs.errors import MountError
-from artifactfs.mount import logfile, state
-from artifactfs.mount.logfile import Log
+from artifactfs.mount.keeping import logfile, state
+from artifactfs.mount.keeping.logfile import Log
 
 
 def test_equal_lines_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_equal_lines_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
 
 FLOOD = """
 import sys
-from artifactfs.mount.logfile import log, redirect
+from artifactfs.mount.keeping.logfile import log, redirect
 redirect(sys.argv[1])
 for i in range(40_000):
     log(f"line {i} " + "x" * 60)

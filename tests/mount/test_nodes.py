@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifactfs.errors import StoreError
-from artifactfs.mount.nodes import INDEX_LIMIT, ROOT, Kind, named, node_id, split
+from artifactfs.mount.shown.nodes import INDEX_LIMIT, ROOT, Kind, named, node_id, split
 
 rows = st.integers(0, 2**29 - 1)
 indexes = st.integers(0, INDEX_LIMIT - 1)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from artifactfs.errors import MissingBlobError
-from artifactfs.mount.openfiles import Agreement, Memory, Opened, OpenFiles
-from artifactfs.mount.protocol import RESENT
+from artifactfs.mount.fuse.openfiles import Agreement, Memory, Opened, OpenFiles
+from artifactfs.mount.fuse.protocol import RESENT
 from artifactfs.reader import BytesBlob, OpenBlob
 
 

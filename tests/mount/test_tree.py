@@ -23,8 +23,8 @@ from artifactfs.errors import (
     SchemaError,
     UnavailableError,
 )
-from artifactfs.mount.levels import FIRST_OFFSET
-from artifactfs.mount.nodes import ROOT, Kind, node_id
+from artifactfs.mount.shown.levels import FIRST_OFFSET
+from artifactfs.mount.shown.nodes import ROOT, Kind, node_id
 from artifactfs.mount.tree import FOREVER, Attributes, Tree
 
 MNIST = "me/demo/dataset/mnist"

@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "mount"))
 
 from fakestore import FakeStore
 
-from artifactfs.mount import kernel, protocol
+from artifactfs.mount import kernel
+from artifactfs.mount.fuse import protocol
+from artifactfs.mount.keeping.worker import serve_worker
 from artifactfs.mount.tree import Tree
-from artifactfs.mount.worker import serve_worker
 from artifactfs.reader import OpenBlob, Reader
 from artifactfs.records import Location
 

@@ -34,7 +34,7 @@ from artifactfs.artifact import Artifact
 from artifactfs.catalog import browsing, deleting
 from artifactfs.cli import main
 from artifactfs.connect import connect, create_store
-from artifactfs.mount.nodes import ROOT
+from artifactfs.mount.shown.nodes import ROOT
 from artifactfs.mount.tree import Tree
 from artifactfs.records import Edit, Membership
 from artifactfs.runs import Run

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_store_model import StoreMachine, machine
 
-from artifactfs.mount.nodes import ROOT
+from artifactfs.mount.shown.nodes import ROOT
 
 ARTIFACTFS = (sys.executable, "-m", "artifactfs")
 

@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import xxhash
 
-from ..errors import Error, NotAllowedError, StoreError
-from ..names import check_alias, check_name, shown
-from ..records import Alias, Collection, Member, Namespace
+from ...errors import Error, NotAllowedError, StoreError
+from ...names import check_alias, check_name, shown
+from ...records import Alias, Collection, Member, Namespace
 from .nodes import INDEX_LIMIT, ROW_LIMIT, Kind, node_id
 
 Row = TypeVar("Row")

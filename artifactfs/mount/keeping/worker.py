@@ -14,12 +14,13 @@ import sys
 import threading
 from collections.abc import Callable
 
-from ..errors import MountError
-from . import state, system
-from .kernel import Kernel
+from ...errors import MountError
+from .. import system
+from ..fuse.openfiles import Memory
+from ..kernel import Kernel
+from ..tree import Tree
+from . import state
 from .logfile import log
-from .openfiles import Memory
-from .tree import Tree
 
 _DESCRIPTORS = 8192
 _LOG_CHECK_SECONDS = 60.0

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..errors import MountError
+from ...errors import MountError
 
 _LIMIT = 1 << 20
 _CHECKED_EVERY = 1 << 16

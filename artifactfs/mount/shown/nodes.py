@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from ..errors import StoreError
+from ...errors import StoreError
 
 ROOT = 1
 

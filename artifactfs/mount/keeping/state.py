@@ -13,8 +13,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .. import errors
-from . import system
+from ... import errors
+from .. import system
 
 
 @dataclass(frozen=True)

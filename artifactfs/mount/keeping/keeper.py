@@ -1,8 +1,8 @@
 """The keeper of a mount: mounts, holds /dev/fuse, starts a worker, and starts another when that one dies.
 
-Run as `python -m artifactfs.mount.keeper MOUNTPOINT`, with its orders as JSON on stdin. It serves nothing but errors
-while no worker can be started, imports little, and lives as long as the mount. Requests that a dead worker took are
-sent again by the kernel (FUSE_NOTIFY_RESEND), so readers notice nothing but the time.
+Run as `python -m artifactfs.mount.keeping.keeper MOUNTPOINT`, with its orders as JSON on stdin. It serves nothing but
+errors while no worker can be started, imports little, and lives as long as the mount. Requests that a dead worker took
+are sent again by the kernel (FUSE_NOTIFY_RESEND), so readers notice nothing but the time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from ..errors import Error, MountError
-from . import state, system
+from ...errors import Error, MountError
+from .. import system
+from ..fuse.openfiles import Memory
+from ..fuse.protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
+from . import state
 from .logfile import log, redirect
-from .openfiles import Memory
-from .protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
 
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _CREDIT = 5.0

@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import MountError
+from ...errors import MountError
 from .protocol import BACKING_CLOSE, BACKING_ID, BACKING_MAP, BACKING_OPEN, RESENT
 
 if TYPE_CHECKING:  # the keeper makes memory files too, and stays small
-    from ..reader import OpenBlob
+    from ...reader import OpenBlob
 
 _MAGIC = b"afsmount"
 # magic, minor version, mode, flags, slots that were ever used

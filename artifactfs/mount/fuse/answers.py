@@ -1,0 +1,339 @@
+"""The answers to the kernel's requests, by opcode: from the bytes of a request to the bytes of its answer.
+
+Translates only: what there is, the tree knows; what bytes mean, protocol.py knows. An answer to READ is whole, or it is
+an error: a short one would make the kernel cut the file for everybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Callable
+from typing import Final
+
+from ...errors import DamageError
+from ..errnos import Refusal
+from ..shown.levels import DIRECTORY, FIRST_OFFSET
+from ..tree import FOREVER, XATTR_PREFIX, Attributes, Child, Found, Tree
+from . import protocol
+from .heldblobs import MAX_READ, HeldBlobs
+from .openfiles import OpenFiles
+from .protocol import Opcode
+
+BODY: Final = protocol.IN_HEADER.size
+"""Where the body of a request begins."""
+
+_BLOCK = 512
+_PREFERRED_IO = 1 << 16
+_FOREVER_SECONDS = 1 << 30
+_NAME_MAX = 255
+_STATX_ALL = 0xFFF
+_UNKNOWN_INO = 0xFFFFFFFF
+
+_WRITING = (
+    Opcode.SETATTR,
+    Opcode.SYMLINK,
+    Opcode.MKNOD,
+    Opcode.MKDIR,
+    Opcode.UNLINK,
+    Opcode.RMDIR,
+    Opcode.RENAME,
+    Opcode.RENAME2,
+    Opcode.LINK,
+    Opcode.WRITE,
+    Opcode.SETXATTR,
+    Opcode.REMOVEXATTR,
+    Opcode.CREATE,
+    Opcode.FALLOCATE,
+    Opcode.COPY_FILE_RANGE,
+    Opcode.TMPFILE,
+)
+
+Answer = bytes | memoryview | None
+Log = Callable[[str], None]
+
+
+class Call:
+    """The request that a thread is answering. Its buffers are used again for the next one."""
+
+    __slots__ = ("data", "end", "node", "scratch", "unique")
+
+    def __init__(self) -> None:
+        self.data = bytearray(protocol.REQUEST_SIZE)
+        self.scratch = memoryview(mmap.mmap(-1, MAX_READ))
+        self.end = 0
+        self.node = 0
+        self.unique = 0
+
+    def name(self, start: int = BODY) -> bytes:
+        """The name that begins at `start`. Raises Refusal(EINVAL) when it does not end."""
+        stop = self.data.find(b"\0", start, self.end)
+        if stop < 0:
+            raise Refusal(errno.EINVAL)
+        return bytes(self.data[start:stop])
+
+
+class Answers:
+    """Answers the requests of one mount, but for INIT. Every method may be called from any thread.
+
+    `source` is the store's location. `passing` tells whether files are opened with OPEN; it is set before the first
+    request that is no INIT.
+    """
+
+    def __init__(self, tree: Tree, files: OpenFiles, log: Log, *, owner: tuple[int, int], source: str = "") -> None:
+        self.passing = False
+        self._tree = tree
+        self._files = files
+        self._log = log
+        self._uid, self._gid = owner
+        self._source = source
+        self._held = HeldBlobs(tree)
+
+    def handlers(self) -> dict[int, tuple[Callable[[Call], Answer], int]]:
+        """Opcode -> handler and the bytes that its request has at least."""
+        handlers: dict[int, tuple[Callable[[Call], Answer], int]] = {
+            Opcode.LOOKUP: (self._lookup, 1),
+            Opcode.FORGET: (_unanswered, 0),
+            Opcode.BATCH_FORGET: (_unanswered, 0),
+            Opcode.GETATTR: (self._getattr, 0),
+            Opcode.STATX: (self._statx, protocol.STATX_IN.size),
+            Opcode.READLINK: (self._readlink, 0),
+            Opcode.OPEN: (self._open, protocol.OPEN_IN.size),
+            Opcode.READ: (self._read, protocol.READ_IN.size),
+            Opcode.RELEASE: (self._release, protocol.RELEASE_IN.size),
+            Opcode.READDIR: (self._readdir, protocol.READ_IN.size),
+            Opcode.READDIRPLUS: (self._readdirplus, protocol.READ_IN.size),
+            Opcode.RELEASEDIR: (_nothing, 0),
+            Opcode.STATFS: (self._statfs, 0),
+            Opcode.GETXATTR: (self._getxattr, protocol.GETXATTR_IN.size),
+            Opcode.LISTXATTR: (self._listxattr, protocol.GETXATTR_IN.size),
+            Opcode.ACCESS: (self._access, protocol.ACCESS_IN.size),
+            Opcode.LSEEK: (self._lseek, protocol.LSEEK_IN.size),
+            Opcode.INTERRUPT: (_unanswered, 0),
+            Opcode.DESTROY: (_nothing, 0),
+            Opcode.IOCTL: (_no_ioctl, 0),
+        }
+        # OPENDIR, FLUSH and FSYNC are among the unknown: answered ENOSYS once, the kernel never asks again.
+        handlers.update(dict.fromkeys(_WRITING, (_read_only, 0)))
+        return handlers
+
+    # -- names and attributes
+
+    def _lookup(self, call: Call) -> Answer:
+        name = call.name()
+        if len(name) > _NAME_MAX:
+            raise Refusal(errno.ENAMETOOLONG)
+        return self._entry(self._tree.lookup(call.node, name))
+
+    def _entry(self, found: Found) -> bytes:
+        attributes, valid = found
+        seconds, nanoseconds = _timeout(valid)
+        if attributes is None:
+            return protocol.ENTRY_OUT.pack(0, 0, seconds, 0, nanoseconds, 0) + bytes(protocol.ATTR.size)
+        attr_seconds, attr_nanoseconds = _timeout(attributes.valid)
+        return protocol.ENTRY_AND_ATTR.pack(
+            attributes.node, 0, seconds, attr_seconds, nanoseconds, attr_nanoseconds, *self._attr(attributes)
+        )
+
+    def _attr(self, attributes: Attributes) -> tuple[int, ...]:
+        node, mode, size, links, modified, created, _ = attributes
+        m_seconds, m_nanoseconds = divmod(modified, 1_000_000_000)
+        c_seconds, c_nanoseconds = (m_seconds, m_nanoseconds) if created == modified else divmod(created, 1_000_000_000)
+        return (
+            node,
+            size,
+            -(-size // _BLOCK) if mode != DIRECTORY else 0,
+            m_seconds,
+            m_seconds,
+            c_seconds,
+            m_nanoseconds,
+            m_nanoseconds,
+            c_nanoseconds,
+            mode,
+            links,
+            self._uid,
+            self._gid,
+            0,
+            _PREFERRED_IO,
+            0,
+        )
+
+    def _getattr(self, call: Call) -> Answer:
+        attributes = self._tree.attributes(call.node)
+        seconds, nanoseconds = _timeout(attributes.valid)
+        return protocol.ATTR_OUT.pack(seconds, nanoseconds, 0, *self._attr(attributes))
+
+    def _statx(self, call: Call) -> Answer:
+        attributes = self._tree.attributes(call.node)
+        node, size, blocks, _, modified, created, _, m_nano, c_nano, mode, links, *_ = self._attr(attributes)
+        owner = (links, self._uid, self._gid, mode)
+        times = (modified, m_nano, created, c_nano, created, c_nano, modified, m_nano)
+        seconds, nanoseconds = _timeout(attributes.valid)
+        return protocol.STATX_OUT.pack(
+            seconds, nanoseconds, 0, _STATX_ALL, _PREFERRED_IO, 0, *owner, node, size, blocks, 0, *times, 0, 0, 0, 0
+        )
+
+    def _readlink(self, call: Call) -> Answer:
+        return self._tree.target(call.node)
+
+    def _access(self, call: Call) -> Answer:
+        mask, _ = protocol.ACCESS_IN.unpack_from(call.data, BODY)
+        mode = self._tree.attributes(call.node).mode
+        if mask & os.W_OK:
+            raise Refusal(errno.EROFS)
+        if mask & os.X_OK and not mode & 0o111:
+            raise Refusal(errno.EACCES)
+        return b""
+
+    # -- directories
+
+    def _readdir(self, call: Call) -> Answer:
+        return self._listing(call, lambda child, _: self._dirent(child))
+
+    def _readdirplus(self, call: Call) -> Answer:
+        return self._listing(call, self._direntplus)
+
+    def _listing(self, call: Call, packed: Callable[[Child, float], bytes]) -> bytes:
+        _, offset, size, _ = protocol.READ_IN.unpack_from(call.data, BODY)
+        if offset >= 1 << 63:
+            raise Refusal(errno.EINVAL)
+        dots = [
+            Child(1, b".", call.node, DIRECTORY, None),
+            Child(2, b"..", _UNKNOWN_INO, DIRECTORY, None),
+        ]
+        records = [packed(dot, 0.0) for dot in dots if dot.offset > offset]
+        used = sum(map(len, records))
+        listing = self._tree.listing(call.node, max(offset, FIRST_OFFSET - 1))
+        valid = listing.valid
+        for child in listing.children:
+            record = packed(child, valid)
+            used += len(record)
+            if used > size:
+                break
+            records.append(record)
+        data = b"".join(records)
+        if used and (not records or len(data) > size):
+            raise Refusal(errno.EINVAL)
+        return data
+
+    def _dirent(self, child: Child) -> bytes:
+        name = child.name
+        head = protocol.DIRENT.pack(child.node, child.offset, len(name), child.mode >> 12)
+        return head + name + bytes(-len(name) % 8)
+
+    def _direntplus(self, child: Child, valid: float) -> bytes:
+        attributes = child.attributes
+        if attributes is None:  # the kernel takes the name alone, and asks for the rest when it needs it
+            return bytes(protocol.ENTRY_SIZE) + self._dirent(child)
+        return self._entry(Found(attributes, valid)) + self._dirent(child)
+
+    # -- files
+
+    def _open(self, call: Call) -> Answer:
+        flags, _ = protocol.OPEN_IN.unpack_from(call.data, BODY)
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise Refusal(errno.EROFS)
+        if not self.passing:
+            raise Refusal(errno.ENOSYS)
+        node = call.node
+        was = self._files.refused
+        handle, backing = self._files.open(node, call.unique, lambda: self._tree.open_file(node))
+        if self._files.refused != was and was is None:
+            self._log(f"{self._files.refused}; such files are read the other way")
+        if backing:
+            return protocol.OPEN_OUT.pack(handle, protocol.FOPEN_PASSTHROUGH, backing)
+        return protocol.OPEN_OUT.pack(handle, protocol.FOPEN_KEEP_CACHE, 0)
+
+    def _release(self, call: Call) -> Answer:
+        self._files.release(protocol.RELEASE_IN.unpack_from(call.data, BODY)[0])
+        return b""
+
+    def _read(self, call: Call) -> Answer:
+        _, offset, size, _ = protocol.READ_IN.unpack_from(call.data, BODY)
+        blob = self._held.get(call.node) or self._held.hold(call.node)
+        wanted = min(size, blob.size - offset)
+        if wanted <= 0:
+            return b""
+        if blob.local_path is None or wanted > MAX_READ:
+            data = blob.read(offset, wanted)
+            if len(data) != wanted:
+                raise DamageError(f"{len(data)} bytes came instead of {wanted}")
+            return data
+        view = call.scratch[:wanted]
+        count = blob.readinto(view, offset)
+        if count != wanted:
+            raise DamageError(f"{count} bytes came instead of {wanted}")
+        return view
+
+    def _lseek(self, call: Call) -> Answer:
+        _, offset, whence, _ = protocol.LSEEK_IN.unpack_from(call.data, BODY)
+        size = self._tree.attributes(call.node).size
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise Refusal(errno.EINVAL)
+        if offset >= size:
+            raise Refusal(errno.ENXIO)
+        return protocol.LSEEK_OUT.pack(offset if whence == os.SEEK_DATA else size)
+
+    def _statfs(self, _: Call) -> Answer:
+        """The store's file system, full: nothing can be written here."""
+        blocks, size, files = 0, 4096, 0
+        if os.path.isabs(self._source):
+            with contextlib.suppress(OSError):
+                found = os.statvfs(self._source)
+                blocks, size, files = found.f_blocks, found.f_frsize, found.f_files
+        return protocol.STATFS_OUT.pack(blocks, 0, 0, files, 0, size, _NAME_MAX, size, 0)
+
+    # -- extended attributes
+
+    def _getxattr(self, call: Call) -> Answer:
+        size, _ = protocol.GETXATTR_IN.unpack_from(call.data, BODY)
+        name = call.name(BODY + protocol.GETXATTR_IN.size)
+        value = None
+        if name.startswith(XATTR_PREFIX.encode()):
+            value = self._tree.xattrs(call.node).get(name.decode("utf-8", "replace"))
+        if value is None:
+            raise Refusal(errno.ENODATA)
+        return _sized(value, size)
+
+    def _listxattr(self, call: Call) -> Answer:
+        size, _ = protocol.GETXATTR_IN.unpack_from(call.data, BODY)
+        names = b"".join(name.encode() + b"\0" for name in sorted(self._tree.xattrs(call.node)))
+        return _sized(names, size)
+
+
+def _unanswered(_: Call) -> Answer:
+    # Forgetting frees nothing, as node ids are not counted. An interrupted request is answered when it is done.
+    return None
+
+
+def _nothing(_: Call) -> Answer:
+    return b""
+
+
+def unknown(_: Call) -> Answer:
+    raise Refusal(errno.ENOSYS)
+
+
+def _no_ioctl(_: Call) -> Answer:
+    raise Refusal(errno.ENOTTY)
+
+
+def _read_only(_: Call) -> Answer:
+    raise Refusal(errno.EROFS)
+
+
+def _sized(value: bytes, size: int) -> bytes:
+    if size == 0:
+        return protocol.GETXATTR_OUT.pack(len(value), 0)
+    if len(value) > size:
+        raise Refusal(errno.ERANGE)
+    return value
+
+
+def _timeout(valid: float) -> tuple[int, int]:
+    if valid == FOREVER:
+        return _FOREVER_SECONDS, 0
+    seconds = int(valid)
+    return seconds, int((valid - seconds) * 1_000_000_000)

@@ -1,0 +1,1 @@
+"""What a tree is made of: node ids, and the directories that change."""
