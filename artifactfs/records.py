@@ -72,6 +72,8 @@ class Version:
     updated_at: int | None = None
     """When an edit last changed it; None for never."""
     deleted_at: int | None = None
+    directories: int | None = None
+    """How many directories lie at the top of its tree; None where that is not known."""
 
     @property
     def name(self) -> str:
@@ -117,6 +119,7 @@ class Member:
     version_id: int
     link_id: int | None
     created_at: int
+    directories: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,8 @@ class Commit:
     """What an incremental version was built on; None for one that stands by itself."""
     parts: tuple[int, ...] = ()
     """Ids of the parts that were merged into it: they and their pins go with the commit."""
+    directories: int | None = None
+    """How many directories lie at the top of its tree."""
 
 
 class Base(NamedTuple):

@@ -125,6 +125,14 @@ class Once:
         patch.setattr(owner, name, called)
 
 
+def test_a_version_knows_the_directories_at_the_top_of_its_tree(store: Store, publisher: Publisher) -> None:
+    made, _ = publisher.publish(order(store, {"a": b"1", "d/b": b"2", "d/e/f": b"3", "g/h": b"4"}))
+    assert made.version.directories == 2
+    grown, _ = publisher.publish(order(store, {"i/j": b"5", "d/e/k": b"6"}, incremental=True))
+    assert grown.version.directories == 3
+    assert [member.directories for member in store.catalog.members(made.collection.id)] == [2, 3]
+
+
 # -- incremental versions
 
 

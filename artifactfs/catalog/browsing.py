@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, null, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, null, select, update
 
 from ..errors import NotFoundError
 from ..names import version_number
@@ -75,11 +75,11 @@ def _page(whole: Select[Any], number: Any) -> Select[Any]:
 _OWNED_PAGE, _LINKED_PAGE = _page(_OWNED, versions.c.number), _page(_LINKED, links.c.number)
 _OWNED_IN_ORDER, _LINKED_IN_ORDER = _OWNED.order_by(versions.c.number), _LINKED.order_by(links.c.number)
 
-_OWNED_MEMBERS = select(versions.c.number, versions.c.id, null(), versions.c.created_at).where(
+_OWNED_MEMBERS = select(versions.c.number, versions.c.id, null(), versions.c.created_at, versions.c.directories).where(
     versions.c.collection_id == bindparam("id"), versions.c.state == "live"
 )
 _LINKED_MEMBERS = (
-    select(links.c.number, versions.c.id, links.c.id, versions.c.created_at)
+    select(links.c.number, versions.c.id, links.c.id, versions.c.created_at, versions.c.directories)
     .select_from(links.join(versions, versions.c.id == links.c.version_id))
     .where(links.c.collection_id == bindparam("id"), versions.c.state == "live", links.c.deleted_at.is_(None))
 )
@@ -87,6 +87,12 @@ _OWNED_COUNT = _OWNED_MEMBERS.with_only_columns(func.count(), maintain_column_fr
 _LINKED_COUNT = _LINKED_MEMBERS.with_only_columns(func.count(), maintain_column_froms=True)
 _OWNED_HIGHEST = _OWNED_MEMBERS.order_by(versions.c.number.desc()).limit(1)
 _LINKED_HIGHEST = _LINKED_MEMBERS.order_by(links.c.number.desc()).limit(1)
+
+_NOTE_DIRECTORIES = (
+    update(versions)
+    .where(versions.c.id == bindparam("of"), versions.c.directories.is_(None))
+    .values(directories=bindparam("count"))
+)
 
 _ALIASES = select(aliases.c.id, aliases.c.name, aliases.c.number).where(aliases.c.collection_id == bindparam("id"))
 _ALIAS = select(aliases.c.number).where(aliases.c.collection_id == bindparam("id"), aliases.c.name == bindparam("name"))
@@ -136,6 +142,10 @@ class Browsing:
     def version(self, version_id: int) -> Version:
         with self._database.reading() as connection:
             return version_by_id(connection, version_id)
+
+    def note_directories(self, version_id: int, count: int) -> None:
+        with self._database.writing() as connection:
+            connection.execute(_NOTE_DIRECTORIES, {"of": version_id, "count": count})
 
     def linked(self, link_id: int) -> Membership:
         with self._database.reading() as connection:

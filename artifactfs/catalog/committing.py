@@ -96,6 +96,7 @@ class Committing(Parts, Deleting, Lineage):
             "created_at": now,
             "ttl": commit.ttl,
             "run_id": commit.run_id,
+            "directories": commit.directories,
         }
         connection.execute(_ADD, {"collection_id": owner.id, **row})
         version_id: int = connection.execute(_BY_LOG_ID, {"log_id": commit.log_id}).scalar_one()

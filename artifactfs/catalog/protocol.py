@@ -72,6 +72,9 @@ class Catalog(Protocol):
     def version(self, version_id: int) -> Version:
         """The version of that id, deleted ones too (`deleted_at` says so). Raises NotFoundError."""
 
+    def note_directories(self, version_id: int, count: int) -> None:
+        """Fill in how many directories lie at the top of a version's tree, where that is not known: no change."""
+
     def linked(self, link_id: int) -> Membership:
         """The membership that a link makes. Raises NotFoundError."""
 

@@ -47,6 +47,7 @@ VERSIONS: Select[Any] = select(
     versions.c.run_id,
     versions.c.updated_at,
     versions.c.deleted_at,
+    versions.c.directories,
 ).select_from(versions.join(_above_collection, collections.c.id == versions.c.collection_id))
 """Every version with the sequence that owns it, deleted ones too; see `versions_of`."""
 
@@ -156,6 +157,7 @@ def _version(row: Row[Any], tags: Mapping[int, tuple[str, ...]], owner: Collecti
         tags.get(row.id, ()),
         row.updated_at,
         row.deleted_at,
+        row.directories,
     )
 
 

@@ -79,6 +79,15 @@ changes = Table(
     _required("body", JSON),  # with names in place of ids, enough to do it again in an empty catalog
 )
 
+# What the newest changes touched of what is listed: [[listing, id, name], ...], see records.Touched. Every change has a
+# row, also one that touched nothing, so that a gap tells that nobody knows any more.
+touched = Table(
+    "touched",
+    tables,
+    Column("id", _BIG, primary_key=True, autoincrement=False),  # of the change
+    _required("names", JSON),
+)
+
 # -- namespaces
 
 entities = Table(
@@ -154,6 +163,7 @@ versions = Table(
     Column("ttl", _BIG, default=INHERIT_TTL),  # -1 takes the collection's, NULL is none
     Column("run_id", Text, ForeignKey("runs.id")),
     Column("updated_at", _BIG),  # when an edit last changed it; NULL is never
+    Column("directories", _BIG),  # at the top of its tree: what a link count says; NULL is not known
     UniqueConstraint("collection_id", "number"),
     sqlite_autoincrement=True,
 )

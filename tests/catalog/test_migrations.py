@@ -146,7 +146,7 @@ def rows_of(path: Path) -> dict[str, list[dict[str, Any]]]:
         return {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables}
 
 
-def test_rows_of_schema_1_are_all_there_in_schema_2(place: SqlitePlace) -> None:
+def test_rows_of_schema_1_are_all_there(place: SqlitePlace) -> None:
     first(place.path)
     before = rows_of(place.path)
     assert all(before.values()), "a table without rows tests nothing"
@@ -161,11 +161,33 @@ def test_rows_of_schema_1_are_all_there_in_schema_2(place: SqlitePlace) -> None:
         for table, kept in before.items()
     }
     assert {table: columns for table, columns in added.items() if columns} == {
-        "versions": {"updated_at": None},
+        "versions": {"updated_at": None, "directories": None},
         "links": {"deleted_at": None},
         "runs": {"summary": "{}", "run_group": None, "notes": None, "tags": "[]"},
     }
-    assert after["parts"] == after["collection_tags"] == []
+    assert after["parts"] == after["collection_tags"] == after["touched"] == []
+
+
+def test_a_catalog_of_schema_2_gets_what_schema_3_adds(place: SqlitePlace) -> None:
+    with sqlite3.connect(place.path) as connection:
+        connection.executescript((Path(__file__).parents[1] / "golden" / "catalog-2.sql").read_text())
+        connection.execute("INSERT INTO store VALUES (1, '0123456789abcdef0123456789abcdef', 2, 5, 7)")
+    catalog = place.open()
+    assert catalog.last_change() == 7 and number_in(place.path) == migrations.CURRENT
+    version = log(catalog, "x", directories=3)[0].version
+    assert version.directories == 3
+
+
+def test_directories_of_older_versions_are_filled_in_once(place: SqlitePlace) -> None:
+    first(place.path)
+    catalog = place.open()
+    owner = catalog.collection("me", "demo", "mnist").id
+    assert [member.directories for member in catalog.members(owner)] == [None, None]
+    before = catalog.last_change()
+    for count in (4, 5):
+        catalog.note_directories(1, count)
+    assert [member.directories for member in catalog.members(owner)] == [4, None]
+    assert catalog.version(1).directories == 4 and catalog.last_change() == before
 
 
 def test_a_catalog_of_schema_1_goes_on(place: SqlitePlace) -> None:
@@ -223,7 +245,8 @@ def test_a_catalog_of_schema_1_on_a_read_only_place_says_what_to_do(place: Sqlit
     first(place.path)
     before = place.path.read_bytes()
     with pytest.raises(
-        ReadOnlyStoreError, match="has schema 1 and must be brought to 2 where it can be written to; open"
+        ReadOnlyStoreError,
+        match=f"has schema 1 and must be brought to {migrations.CURRENT} where it can be written to; open",
     ):
         place.open(read_only=True)
     assert place.path.read_bytes() == before
@@ -243,7 +266,7 @@ def test_a_killed_migration_of_schema_1_leaves_it_as_it_was(
         os.write(writer, b"inside")
         signal.pause()
 
-    monkeypatch.setattr(migrations, "STEPS", {2: stop_after})
+    monkeypatch.setattr(migrations, "STEPS", {**migrations.STEPS, 2: stop_after})
     child = os.fork()
     if child == 0:
         try:
@@ -255,7 +278,7 @@ def test_a_killed_migration_of_schema_1_leaves_it_as_it_was(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     monkeypatch.undo()
     assert rows_of(place.path) == before
-    assert place.open().run("r").tags == () and number_in(place.path) == 2
+    assert place.open().run("r").tags == () and number_in(place.path) == migrations.CURRENT
 
 
 NEXT = migrations.CURRENT + 1

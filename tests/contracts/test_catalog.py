@@ -553,6 +553,7 @@ def test_a_change_has_names_for_everything(catalog: SqlCatalog) -> None:
         "manifest": digest_of("manifest a").hex(),
         "size": 1000,
         "file_count": 0,
+        "directories": None,
         "description": "d",
         "metadata": {"k": [1]},
         "created_at": version.created_at,
