@@ -20,13 +20,16 @@ from .errnos import Refusal, errno_of, is_ordinary
 from .fuse import protocol
 from .fuse.answers import BODY, Answer, Answers, Call, Log, unknown
 from .fuse.heldblobs import MAX_READ
-from .fuse.openfiles import Agreement, Memory, OpenFiles
+from .fuse.memory import Agreement, Memory
+from .fuse.openfiles import OpenFiles
 from .fuse.protocol import Opcode
 from .tree import Tree
 
 THREADS: Final = 4
 _MOST_THREADS: Final = 32
 _FAREWELL: Final = 2.0
+_BEAT: Final = 5.0
+"""Seconds between two beats of a worker that has nothing to do."""
 _HELD_UP: Final = 0.05
 """Seconds without an answer from any thread after which another one is started."""
 
@@ -47,8 +50,9 @@ _WANTED = (
 class Kernel:
     """Serves one mount from one process until it is unmounted.
 
-    `passthrough` allows that mode where the kernel and the user's rights do. `source` is the store's location. `ready`
-    is set when INIT was answered (by this process or one before it), `refused` tells why it could not be.
+    `passthrough` allows that mode where the kernel and the user's rights do. `source` is the store's location, `slot`
+    the worker's place in the memory file. `ready` is set when INIT was answered (by this process or one before it),
+    `refused` tells why it could not be.
     """
 
     def __init__(
@@ -61,12 +65,14 @@ class Kernel:
         passthrough: bool,
         owner: tuple[int, int],
         source: str = "",
+        slot: int = 0,
     ) -> None:
         self.ready = threading.Event()
         self.refused: str | None = None
         self._device = device
         self._tree = tree
         self._memory = memory
+        self._slot = slot
         self._log = log
         self._may_pass = passthrough
         self._answers = Answers(tree, OpenFiles(device, memory), log, owner=owner, source=source)
@@ -91,30 +97,34 @@ class Kernel:
 
         When all of them are held up (a store that takes its time), more are started, so that others are served.
         """
-        threads = [self._start_thread()]  # the others only after INIT, which may change the device that is read
+        threads = [self._start_thread(0)]  # the others only after INIT, which may change the device that is read
         self.ready.wait()
-        threads += [self._start_thread() for _ in range(THREADS - 1)]
+        threads += [self._start_thread(number) for number in range(1, THREADS)]
         while not self._gone.is_set():
-            self._none_idle.wait()
+            self._memory.beat(self._slot)
+            if not self._none_idle.wait(_BEAT):
+                continue
             self._none_idle.clear()
             before = self._answered
             if self._gone.wait(_HELD_UP):
                 break
             if not self._idle and self._answered == before and len(threads) < _MOST_THREADS:
-                threads.append(self._start_thread())
+                threads.append(self._start_thread(len(threads)))
                 self._none_idle.set()
         deadline = time.monotonic() + _FAREWELL
         for thread in threads:  # one that still waits for the store is left behind
             thread.join(max(deadline - time.monotonic(), 0))
 
-    def _start_thread(self) -> threading.Thread:
-        thread = threading.Thread(target=self._serve, args=(Call(),), name="fuse-thread", daemon=True)
+    def _start_thread(self, number: int) -> threading.Thread:
+        call = Call(self._memory.flight(self._slot, number))
+        thread = threading.Thread(target=self._serve, args=(call,), name="fuse-thread", daemon=True)
         thread.start()
         return thread
 
     def _serve(self, call: Call) -> None:
         buffers = [call.data]
         idle = self._idle
+        unpack, begin, end = protocol.IN_HEADER.unpack_from, call.flight.begin, call.flight.end
         while True:
             idle.add(call)
             try:
@@ -136,9 +146,12 @@ class Kernel:
             idle.discard(call)
             if not idle:
                 self._none_idle.set()
+            header = unpack(call.data)
+            since = begin(header[2], header[1], header[6])
             answer = self.answer(call, length)
             if answer is not None:
                 self._write(answer)
+            end(since)
             self._answered += 1
 
     def answer(self, call: Call, length: int) -> list[bytes | memoryview] | None:

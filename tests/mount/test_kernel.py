@@ -21,7 +21,7 @@ from artifactfs.errors import DamageError
 from artifactfs.mount.fuse import protocol
 from artifactfs.mount.fuse.answers import Call
 from artifactfs.mount.fuse.heldblobs import MAX_READ
-from artifactfs.mount.fuse.openfiles import Memory
+from artifactfs.mount.fuse.memory import Memory
 from artifactfs.mount.fuse.protocol import Opcode
 from artifactfs.mount.kernel import THREADS, Kernel
 from artifactfs.mount.shown.nodes import ROOT

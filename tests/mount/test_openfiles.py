@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from artifactfs.errors import MissingBlobError
-from artifactfs.mount.fuse.openfiles import Agreement, Memory, Opened, OpenFiles
+from artifactfs.mount.fuse.memory import Agreement, Memory
+from artifactfs.mount.fuse.openfiles import _TOP, Opened, OpenFiles
 from artifactfs.mount.fuse.protocol import RESENT
 from artifactfs.reader import BytesBlob, OpenBlob
 
@@ -135,7 +136,7 @@ def test_a_released_handle_is_not_found_by_a_resent_request(files: FakeDevice) -
 def test_places_are_used_again(files: FakeDevice, memory: Memory) -> None:
     for i in range(1000):
         files.release(files.open(7, i, blob).handle)
-    assert files._top == 1
+    assert memory.words[_TOP] == 1
 
 
 def test_agreement_is_kept(memory: Memory) -> None:

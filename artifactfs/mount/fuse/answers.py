@@ -19,6 +19,7 @@ from ..shown.levels import DIRECTORY, FIRST_OFFSET
 from ..tree import FOREVER, XATTR_PREFIX, Attributes, Child, Found, Tree
 from . import protocol
 from .heldblobs import MAX_READ, HeldBlobs
+from .memory import BYTES, HITS, READS, Flight
 from .openfiles import OpenFiles
 from .protocol import Opcode
 
@@ -56,11 +57,15 @@ Log = Callable[[str], None]
 
 
 class Call:
-    """The request that a thread is answering. Its buffers are used again for the next one."""
+    """The request that a thread is answering. Its buffers are used again for the next one.
 
-    __slots__ = ("data", "end", "node", "scratch", "unique")
+    `flight` is where others see what the thread has in hand.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("data", "end", "flight", "node", "scratch", "unique")
+
+    def __init__(self, flight: Flight | None = None) -> None:
+        self.flight = flight or Flight.unseen()
         self.data = bytearray(protocol.REQUEST_SIZE)
         self.scratch = memoryview(mmap.mmap(-1, MAX_READ))
         self.end = 0
@@ -252,10 +257,18 @@ class Answers:
 
     def _read(self, call: Call) -> Answer:
         _, offset, size, _ = protocol.READ_IN.unpack_from(call.data, BODY)
-        blob = self._held.get(call.node) or self._held.hold(call.node)
+        flight = call.flight
+        words, at = flight.words, flight.at
+        words[at + READS] += 1
+        blob = self._held.get(call.node)
+        if blob is None:
+            blob = self._held.hold(call.node)
+        else:
+            words[at + HITS] += 1
         wanted = min(size, blob.size - offset)
         if wanted <= 0:
             return b""
+        words[at + BYTES] += wanted
         if blob.local_path is None or wanted > MAX_READ:
             data = blob.read(offset, wanted)
             if len(data) != wanted:

@@ -1,85 +1,48 @@
-"""What must outlive the process that serves: what was agreed with the kernel, and which files are open and how.
+"""OpenFiles: which files are open and how, in the memory file, shared by all workers of a mount.
 
-Both lie in a memory file that the keeper holds (`Memory`). INIT comes once in the life of a mount, so a later worker
-reads here what the first one agreed. An inode that is open must stay in its mode (passthrough or cached) with the same
-backing file until its last release, whoever serves (`OpenFiles`). A handle is written before the kernel hears of it
-and freed before its backing file is closed, so a crash in between can lose a number but never leave a wrong one.
+An inode that is open must stay in its mode (passthrough or cached) with the same backing file until its last release,
+whoever serves. A handle is committed before the kernel hears of it and freed before its backing file is closed, so a
+crash in between can lose a number but never leave a wrong one.
+
+The handles are the truth: each has a state, stored last when it is taken and first when it is freed. The rest (records
+of inodes, their hash chains, the lists of free records) follows from them. Whoever changes anything holds a lock that
+dies with its process, and has written its pid before; who finds such a pid behind the lock builds the rest anew.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import heapq
-import mmap
 import os
-import struct
 import threading
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...errors import MountError
+from .memory import BUCKETS_OF_INODES, SLOT_LIMIT, SLOTS_AT, TABLE_AT, Memory
 from .protocol import BACKING_CLOSE, BACKING_ID, BACKING_MAP, BACKING_OPEN, RESENT
 
-if TYPE_CHECKING:  # the keeper makes memory files too, and stays small
+if TYPE_CHECKING:
     from ...reader import OpenBlob
 
-_MAGIC = b"afsmount"
-# magic, minor version, mode, flags, slots that were ever used
-_STATE = struct.Struct("=8sIIQQ")
-_READY = struct.Struct("=d")
-_READY_AT = 64
-_SLOTS_AT = 4096
-# unique of the request that opened it, node, generation, backing id, state
-_SLOT = struct.Struct("=QQIII4x")
-_SLOT_LIMIT = 1 << 20
-_SLOT_MASK = _SLOT_LIMIT - 1
-MEMORY_SIZE = _SLOTS_AT + _SLOT_LIMIT * _SLOT.size
-"""Bytes of the memory file; only the pages in use take memory."""
+_WORD = 8
+# The table's state: who changes it, a backing id whose place is being changed, how many handles are in use, records of
+# handles that were ever used, the first free one + 1, and the same of inodes.
+_WRITER, _PENDING, _COUNT, _TOP, _FREE, _INODE_TOP, _INODE_FREE = range(TABLE_AT, TABLE_AT + 7)
 
-_FREE, _CACHED, _PASSTHROUGH = 0, 1, 2
+# Hash chains: the first inode of each + 1. Then the unique of the request that opened each handle, side by side, as
+# they are searched through. Then the handles: node, generation << 32 | backing id, state, inode (or the next free + 1).
+# Then the inodes: node, state << 32 | backing id, how many handles, the next in its chain (or free) + 1.
+_CHAINS: Final = SLOTS_AT
+_UNIQUES: Final = _CHAINS + BUCKETS_OF_INODES
+_HANDLES: Final = _UNIQUES + SLOT_LIMIT
+_INODES: Final = _HANDLES + 4 * SLOT_LIMIT
+_SLOT_MASK = SLOT_LIMIT - 1
+_CHAIN_MASK = BUCKETS_OF_INODES - 1
 
-
-class Agreement(NamedTuple):
-    """What INIT ended with: the protocol's minor version, the flags in use, and whether files are opened with OPEN."""
-
-    minor: int
-    flags: int
-    passthrough: bool
-
-
-class Memory:
-    """The memory file, mapped."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.map = mmap.mmap(descriptor, MEMORY_SIZE)
-
-    @staticmethod
-    def create() -> int:
-        """A descriptor of a fresh memory file."""
-        descriptor = os.memfd_create("artifactfs-mount", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, MEMORY_SIZE)
-        return descriptor
-
-    def agreement(self) -> Agreement | None:
-        """What was agreed with the kernel, or None when INIT has not been answered yet."""
-        magic, minor, mode, flags, _ = _STATE.unpack_from(self.map)
-        return Agreement(minor, flags, mode == _PASSTHROUGH) if magic == _MAGIC else None
-
-    def agree(self, agreement: Agreement) -> None:
-        """Keep what was agreed."""
-        mode = _PASSTHROUGH if agreement.passthrough else _CACHED
-        _STATE.pack_into(self.map, 0, _MAGIC, agreement.minor, mode, agreement.flags, 0)
-
-    def ready_since(self) -> float:
-        """When the latest worker began to serve, by the monotonic clock; 0 before the first."""
-        since: float = _READY.unpack_from(self.map, _READY_AT)[0]
-        return since
-
-    def note_ready(self) -> None:
-        """Note that a worker begins to serve now."""
-        _READY.pack_into(self.map, _READY_AT, time.monotonic())
+_UNUSED, _CACHED, _PASSTHROUGH = 0, 1, 2
+_GLANCE = 32
+"""Links of a chain that are followed without the lock."""
 
 
 class Opened(NamedTuple):
@@ -89,104 +52,227 @@ class Opened(NamedTuple):
     backing: int
 
 
-class _Inode:
-    __slots__ = ("backing", "count")
-
-    def __init__(self, backing: int) -> None:
-        self.backing = backing
-        self.count = 0
-
-
 class OpenFiles:
-    """The table of open files of one mount, in a worker. One worker at a time may write it."""
+    """The table of open files of one mount, in a worker. Every method may be called from any thread."""
 
     def __init__(self, device: int, memory: Memory) -> None:
         self._device = device
-        self._map = memory.map
+        self._memory = memory
+        self._words = memory.words
         self._guard = threading.Lock()
-        self._inodes: dict[int, _Inode] = {}
-        self._free: list[int] = []
-        self._top: int = _STATE.unpack_from(self._map)[4]
+        self._pid = os.getpid()
         self.refused: str | None = None
         """Why the kernel would not pass a file through, the last time that it would not."""
-        for slot in range(self._top):
-            _, node, _, backing, state = self._slot(slot)
-            if state == _FREE:
-                self._free.append(slot)
-            else:
-                self._inodes.setdefault(node, _Inode(backing)).count += 1
 
     def __len__(self) -> int:
-        return sum(inode.count for inode in self._inodes.values())
+        return self._words[_COUNT]
 
     def open(self, node: int, unique: int, find: Callable[[], OpenBlob]) -> Opened:
         """A handle for the request `unique`. The blob is looked for only when the inode is not open yet.
 
         Raises what `find` raises, MountError when too many files are open.
         """
-        with self._guard:
-            known = self._resent(unique) if unique & RESENT else None
-            if known is None and (inode := self._inodes.get(node)) is not None:
-                known = self._add(node, unique, inode)
-        if known is not None:
-            return known
+        if unique & RESENT or self._inode(node, _GLANCE):
+            with self:
+                known = self._known(node, unique)
+            if known is not None:
+                return known
         blob = find()
         try:
-            with self._guard:
-                inode = self._inodes.get(node)
-                if inode is None:
-                    inode = _Inode(self._backing(blob))
-                return self._add(node, unique, inode)
+            with self:
+                return self._known(node, unique) or self._add(node, unique, self._new_inode(node, blob))
         finally:
             blob.close()
 
     def release(self, handle: int) -> None:
         """Forget a handle; one that is forgotten already is no error (the kernel may have asked twice)."""
-        number = handle & _SLOT_MASK
-        with self._guard:
-            if number >= self._top:
-                return
-            _, node, generation, backing, state = self._slot(number)
-            if state == _FREE or generation != handle >> 32:
-                return
-            _SLOT.pack_into(self._map, _SLOTS_AT + number * _SLOT.size, 0, 0, generation, 0, _FREE)
-            heapq.heappush(self._free, number)
-            inode = self._inodes[node]
-            inode.count -= 1
-            if inode.count == 0:
-                del self._inodes[node]
-                if backing:
-                    self._close_backing(backing)
+        with self:
+            self._release(handle)
 
-    def _slot(self, number: int) -> tuple[int, int, int, int, int]:
-        unique, node, generation, backing, state = _SLOT.unpack_from(self._map, _SLOTS_AT + number * _SLOT.size)
-        return unique, node, generation, backing, state
+    def release_interrupted(self, handle: int, unique: int) -> None:
+        """The kernel would not hear of a handle: forget it if somebody has answered for `unique`.
 
-    def _add(self, node: int, unique: int, inode: _Inode) -> Opened:
-        if self._free:
-            number = heapq.heappop(self._free)
-        elif self._top < _SLOT_LIMIT:
-            number = self._top
-        else:
-            raise MountError(f"more than {_SLOT_LIMIT} files are open in this mount")
-        generation = (self._slot(number)[2] + 1) & 0xFFFFFFFF
-        state = _PASSTHROUGH if inode.backing else _CACHED
-        at = _SLOTS_AT + number * _SLOT.size
-        _SLOT.pack_into(self._map, at, unique & ~RESENT, node, generation, inode.backing, state)
-        if number == self._top:
-            self._top += 1
-            struct.pack_into("=Q", self._map, _STATE.size - 8, self._top)
-        inode.count += 1
-        self._inodes[node] = inode
-        return Opened(generation << 32 | number, inode.backing)
+        Otherwise the request comes again, and finds it.
+        """
+        with self:
+            if self._memory.was_interrupted(unique):
+                self._release(handle)
+
+    def answer_interrupted(self, unique: int, answer: Callable[[], bool]) -> bool:
+        """Answer a request in place of the one that has it in hand, whose own answer the kernel will refuse."""
+        with self:
+            # A crash between the two would leave a handle that nobody asked for, the other way round a missing one.
+            answered = answer()
+            if answered:
+                self._memory.note_interrupted(unique)
+        return answered
+
+    # -- the lock
+
+    def __enter__(self) -> None:
+        self._guard.acquire()
+        try:
+            fcntl.lockf(self._memory.descriptor, fcntl.LOCK_EX, 1)
+            if self._words[_WRITER]:
+                self._mend()
+        except BaseException:
+            self._guard.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._memory.descriptor, fcntl.LOCK_UN, 1)
+        self._guard.release()
+
+    # -- looking
+
+    def _inode(self, node: int, steps: int = SLOT_LIMIT) -> int:
+        """Where the record of an inode that is open lies; 0 for none."""
+        words = self._words
+        link = words[_CHAINS + ((node ^ node >> 30) & _CHAIN_MASK)]
+        while link and steps:
+            at = _INODES + 4 * link - 4
+            if words[at] == node:
+                return at
+            link = words[at + 3]
+            steps -= 1
+        return 0
+
+    def _known(self, node: int, unique: int) -> Opened | None:
+        """A handle for what is open already."""
+        known = self._resent(unique) if unique & RESENT else None
+        if known is None and self._words[_COUNT] >= SLOT_LIMIT:
+            raise MountError(f"more than {SLOT_LIMIT} files are open in this mount")
+        if known is None and (inode := self._inode(node)):
+            known = self._add(node, unique, inode)
+        return known
 
     def _resent(self, unique: int) -> Opened | None:
-        wanted = unique & ~RESENT
-        for number in range(self._top):
-            slot_unique, _, generation, backing, state = self._slot(number)
-            if state != _FREE and slot_unique == wanted:
-                return Opened(generation << 32 | number, backing)
+        words = self._words
+        wanted = (unique & ~RESENT).to_bytes(_WORD, "little")
+        at = _UNIQUES * _WORD
+        end = at + words[_TOP] * _WORD
+        while (at := self._memory.map.find(wanted, at, end)) >= 0:
+            number, rest = divmod(at - _UNIQUES * _WORD, _WORD)
+            handle = _HANDLES + 4 * number
+            if rest == 0 and words[handle + 2]:
+                both = words[handle + 1]
+                return Opened(both & ~0xFFFFFFFF | number, both & 0xFFFFFFFF)
+            at += 1
         return None
+
+    # -- changing, with the lock held
+
+    def _new_inode(self, node: int, blob: OpenBlob) -> int:
+        """A record for an inode that was not open, without handles yet."""
+        words = self._words
+        words[_WRITER] = self._pid
+        backing = self._backing(blob)
+        words[_PENDING] = backing
+        return self._link(node, backing)
+
+    def _link(self, node: int, backing: int) -> int:
+        words = self._words
+        link = words[_INODE_FREE]
+        if link:
+            at = _INODES + 4 * link - 4
+            words[_INODE_FREE] = words[at + 3]
+        else:
+            words[_INODE_TOP] = link = words[_INODE_TOP] + 1
+            at = _INODES + 4 * link - 4
+        chain = _CHAINS + ((node ^ node >> 30) & _CHAIN_MASK)
+        words[at] = node
+        words[at + 1] = backing | (_PASSTHROUGH if backing else _CACHED) << 32
+        words[at + 2] = 0
+        words[at + 3] = words[chain]
+        words[chain] = link
+        return at
+
+    def _add(self, node: int, unique: int, inode: int) -> Opened:
+        words = self._words
+        words[_WRITER] = self._pid
+        link = words[_FREE]
+        if link:
+            number = link - 1
+            at = _HANDLES + 4 * number
+            words[_FREE] = words[at + 3]
+        else:
+            number = words[_TOP]
+            at = _HANDLES + 4 * number
+            words[_TOP] = number + 1
+        both = words[inode + 1]
+        backing = both & 0xFFFFFFFF
+        generation = (words[at + 1] + (1 << 32)) & 0xFFFFFFFF_00000000
+        words[_UNIQUES + number] = unique & ~RESENT
+        words[at] = node
+        words[at + 1] = generation | backing
+        words[at + 3] = inode
+        words[at + 2] = both >> 32  # from now on it counts
+        words[inode + 2] += 1
+        words[_COUNT] += 1
+        words[_PENDING] = 0
+        words[_WRITER] = 0
+        return Opened(generation | number, backing)
+
+    def _release(self, handle: int) -> None:
+        words = self._words
+        number = handle & 0xFFFFFFFF
+        at = _HANDLES + 4 * number
+        if number >= words[_TOP] or not words[at + 2] or words[at + 1] >> 32 != handle >> 32:
+            return
+        words[_WRITER] = self._pid
+        inode = words[at + 3]
+        left = words[inode + 2] - 1
+        backing = 0 if left else words[inode + 1] & 0xFFFFFFFF
+        words[_PENDING] = backing
+        words[at + 2] = _UNUSED  # from now on it is free
+        words[at + 3] = words[_FREE]
+        words[_FREE] = number + 1
+        words[_COUNT] -= 1
+        words[inode + 2] = left
+        if not left:
+            self._unlink(inode)
+        if backing:
+            self._close_backing(backing)
+            words[_PENDING] = 0
+        words[_WRITER] = 0
+
+    def _unlink(self, inode: int) -> None:
+        words = self._words
+        node, link = words[inode], (inode - _INODES) // 4 + 1
+        before = _CHAINS + ((node ^ node >> 30) & _CHAIN_MASK)
+        while words[before] != link:
+            before = _INODES + 4 * words[before] - 1
+        words[before] = words[inode + 3]
+        words[inode + 3] = words[_INODE_FREE]
+        words[_INODE_FREE] = link
+
+    def _mend(self) -> None:
+        """Build everything anew from the handles, after a death in the middle of a change."""
+        words = self._words
+        chains, length = _CHAINS * _WORD, BUCKETS_OF_INODES * _WORD
+        self._memory.map[chains : chains + length] = bytes(length)
+        for word in (_COUNT, _FREE, _INODE_TOP, _INODE_FREE):
+            words[word] = 0
+        backings = set()
+        for number in range(words[_TOP] - 1, -1, -1):
+            at = _HANDLES + 4 * number
+            if words[at + 2]:
+                backing = words[at + 1] & 0xFFFFFFFF
+                inode = self._inode(words[at]) or self._link(words[at], backing)
+                words[at + 3] = inode
+                words[inode + 2] += 1
+                words[_COUNT] += 1
+                backings.add(backing)
+            else:
+                words[at + 3] = words[_FREE]
+                words[_FREE] = number + 1
+        pending = words[_PENDING]
+        if pending and pending not in backings:
+            self._close_backing(pending)
+        words[_PENDING] = 0
+        words[_WRITER] = 0
+
+    # -- the kernel's side
 
     def _backing(self, blob: OpenBlob) -> int:
         """A backing id for a whole local file; 0 where there is none, or the kernel does not take it."""
@@ -205,4 +291,4 @@ class OpenFiles:
         try:
             fcntl.ioctl(self._device, BACKING_CLOSE, BACKING_ID.pack(backing))
         except OSError:
-            pass  # the mount is going; the kernel closes them all
+            pass  # it was closed before, or the mount is going and the kernel closes them all

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from ...errors import Error, MountError
 from .. import system
-from ..fuse.openfiles import Memory
+from ..fuse.memory import Memory
 from ..fuse.protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
 from . import state
 from .logfile import log, redirect

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from ...errors import MountError
 from .. import system
-from ..fuse.openfiles import Memory
+from ..fuse.memory import Memory
 from ..kernel import Kernel
 from ..tree import Tree
 from . import state
