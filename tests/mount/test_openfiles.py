@@ -377,6 +377,18 @@ def test_a_death_while_mending_leaves_nothing_wrong(first: int) -> None:
     assert last > 1
 
 
+class YieldingDevice(FakeDevice):
+    """Lets others run where one must not be disturbed."""
+
+    def _link(self, node: int, backing: int) -> int:
+        time.sleep(0)
+        return super()._link(node, backing)
+
+    def _close_backing(self, backing: int) -> None:
+        time.sleep(0)
+        super()._close_backing(backing)
+
+
 def test_several_workers_with_several_threads_share_the_table() -> None:
     """Processes open and release the same few inodes at once, and some of them are killed meanwhile.
 
@@ -386,7 +398,7 @@ def test_several_workers_with_several_threads_share_the_table() -> None:
     memory, backings = Memory(descriptor), SharedSet()
 
     def work(seed: int, rounds: int) -> None:
-        files = FakeDevice(Memory(descriptor), backings)
+        files = YieldingDevice(Memory(descriptor), backings)
         failed = []
 
         def run(number: int) -> None:
@@ -424,7 +436,7 @@ def test_several_workers_with_several_threads_share_the_table() -> None:
                 os._exit(code)
         return pid
 
-    steady = [start(seed, 300) for seed in range(1, 4)]
+    steady = [start(seed, 2000) for seed in range(1, 4)]
     chance = random.Random(5)
     for seed in range(10, 25):  # these never come to their end
         victim = start(seed, 1 << 30)
