@@ -37,6 +37,7 @@
     ├── NotAllowedError (PermissionError)
     │   └── ReadOnlyStoreError
     ├── MountError (RuntimeError)                 the mount could not be made or taken down
+    │   └── TransportError                        the kernel, or this machine, does not have this way of mounting
     └── WaitTimeoutError (TimeoutError)
 
 A message is one line: what is wrong; what to do. Foreign exceptions do not cross a module's boundary: whoever
@@ -204,6 +205,10 @@ class ReadOnlyStoreError(NotAllowedError):
 
 class MountError(Error, RuntimeError):
     """The mount could not be made or taken down."""
+
+
+class TransportError(MountError):
+    """The kernel, or what is installed here, does not have this way of mounting."""
 
 
 class WaitTimeoutError(Error, TimeoutError):

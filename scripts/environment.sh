@@ -12,11 +12,12 @@ fail() {
     exit 1
 }
 
-# install_debian PROGRAM=PACKAGE ...: as root, installs the packages whose programs are missing; otherwise names them and goes on.
+# install_debian NAME=PACKAGE ...: as root, installs the packages whose programs are missing, or whose libraries are, where the
+# name is that of one (libx.so.2); otherwise names them and goes on.
 install_debian() {
     local pair missing=()
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || missing+=("${pair##*=}")
+        has_installed "${pair%%=*}" || missing+=("${pair##*=}")
     done
     ((${#missing[@]})) || return 0
     if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
@@ -25,6 +26,13 @@ install_debian() {
     fi
     say "installing ${missing[*]}"
     install_with_apt "${missing[@]}" || say "going on without: ${missing[*]}"
+}
+
+has_installed() {
+    case $1 in
+    *.so.*) PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | grep -F "$1 (" >/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
 }
 
 # The lists are fetched when there are none, and once more when they turn out to be too old.

@@ -55,6 +55,7 @@ EXPECTED = {
     "NotAllowedError": 7,
     "ReadOnlyStoreError": 7,
     "MountError": 1,
+    "TransportError": 1,
     "WaitTimeoutError": 6,
 }
 
