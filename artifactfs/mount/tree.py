@@ -25,7 +25,7 @@ from ..errors import MissingBlobError, NotFoundError, UnavailableError
 from ..names import HIDDEN, parse_version_name, shown
 from ..reader import BytesBlob, OpenBlob
 from ..records import Alias, Collection, Location, Member, Membership, Namespace, Version
-from ..treeindex import Listed, TreeIndex
+from ..treeindex import Listed, Node, TreeIndex
 from .shown.kept import Kept
 from .shown.levels import (
     DIRECTORY,
@@ -206,13 +206,13 @@ class Tree:
             view = self._view(kind, row)
             if index == 0 and name == _HIDDEN_NAME:
                 return Found(self._hidden(kind + 2, row, 0), FOREVER)
-            child = view.tree.find(index, name)
+            child = view.tree.find(view.checked(index), name)
             return Found(None if child is None else view.attributes(child), FOREVER)
         if kind < Kind.ALIAS:
             level, valid = self._level(self._actual(parent))
             found = level.by_name.get(name)
             return Found(None if found is None else self._attributes_of(found), valid)
-        which = _HIDDEN_FILES.get(name) if index == 0 else None
+        which = _HIDDEN_FILES.get(name) if index == 0 and kind != Kind.ALIAS else None
         return Found(None if which is None else self._hidden(kind, row, which), FOREVER)
 
     def attributes(self, node: int) -> Attributes:
@@ -238,6 +238,8 @@ class Tree:
         if kind < Kind.ALIAS:
             level, valid = self._level(actual)
             return Listing(self._level_children(level, offset), valid)
+        if kind == Kind.ALIAS or kind > Kind.HIDDEN_OF_LINK:
+            raise NotFoundError(f"no directory of kind {kind}")
         hidden = (self._hidden_child(kind, row, name, which) for name, which in _HIDDEN_FILES.items())
         return Listing((child for child in hidden if child.offset > offset), FOREVER)
 
@@ -252,7 +254,7 @@ class Tree:
         """The bytes of a file. Raises DamageError, UnavailableError, NotFoundError."""
         kind, row, index = split(self._actual(node))
         if kind == Kind.VERSION or kind == Kind.LINK:
-            found = self._view(kind, row).tree.node(index)
+            found = self._view(kind, row).node(index)
             if found.ref is not None and found.blob is None:  # another artifact's entry has its bytes in the store
                 raise UnavailableError(f"{found.ref} is a reference; references cannot be read through a mount yet")
             if found.blob is None or found.size is None:
@@ -282,7 +284,7 @@ class Tree:
                 "size": str(view.version.size),
             }
         else:
-            found = view.tree.node(index)
+            found = view.node(index)
             if found.is_directory:
                 return {}
             texts = {"digest": found.digest, "cached": "1" if self._is_local(found.location) else "0"}
@@ -456,14 +458,21 @@ class _View:
         self.version = version
         self.tree = tree
 
-    def attributes(self, index: int) -> Attributes:
+    def checked(self, index: int) -> int:
+        """The index, if it is that of a node: a caller may have it from anywhere. Raises NotFoundError."""
         if index >= len(self.tree):
             raise NotFoundError(f"{self.version.qualified_name} has no node {index}")
-        return self._attributes(self.tree.listed(index))
+        return index
+
+    def node(self, index: int) -> Node:
+        return self.tree.node(self.checked(index))
+
+    def attributes(self, index: int) -> Attributes:
+        return self._attributes(self.tree.listed(self.checked(index)))
 
     def children(self, index: int, start: int) -> Iterator[Child]:
         offset = start + FIRST_OFFSET
-        for listed in self.tree.listing(index, start):
+        for listed in self.tree.listing(self.checked(index), start):
             attributes = self._attributes(listed)
             yield Child(offset, listed.name, attributes.node, attributes.mode, attributes)
             offset += 1
