@@ -1,4 +1,4 @@
-"""What a well-formed answer to a FUSE request is, by <linux/fuse.h> alone: nothing is shared with the code that answers.
+"""What a well-formed answer to a FUSE request is, by <linux/fuse.h> alone: nothing shared with the code that answers.
 
 `fault` tells what is wrong with an answer; `errnos` says which errors each request may be refused with.
 """
