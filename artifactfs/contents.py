@@ -5,11 +5,13 @@ Reads only; names and changes are the store's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import zstandard
 
@@ -19,17 +21,21 @@ from .catalog.protocol import Catalog
 from .copying import OnBytes, copy_and_hash
 from .digest import blob_digest
 from .draft import Progress
-from .errors import DamageError, MissingBlobError, NotAllowedError, StoreError, UnavailableError
+from .errors import DamageError, Error, MissingBlobError, NotAllowedError, UnavailableError
 from .manifest import Entry, Manifest
 from .names import shown
 from .reader import OpenBlob, Reader
-from .records import Location, Version
-from .treeindex import TreeIndex, build, encode
+from .records import Location, StoredBlob, Version
+from .treeindex import Builder, TreeIndex, encode
 
 _log = logging.getLogger(__name__)
 
 _MANIFEST_LIMIT = 4 << 30
 _OPEN_TREES = 64
+_OPEN_TREE_BYTES = 256 << 20
+
+LARGE_TREE: Final = 50_000
+"""Entries from which on a version's tree is built when it is logged, so that nobody waits for it later."""
 
 
 class Contents:
@@ -82,26 +88,54 @@ class Contents:
         tree = self._open_tree(version)
         with self._trees_guard:
             self._trees[version.manifest] = tree
-            while len(self._trees) > _OPEN_TREES:
-                self._trees.popitem(last=False)
+            mapped = sum(tree.size for tree in self._trees.values())
+            while len(self._trees) > 1 and (len(self._trees) > _OPEN_TREES or mapped > _OPEN_TREE_BYTES):
+                mapped -= self._trees.popitem(last=False)[1].size
         return tree
 
-    def _open_tree(self, version: Version) -> TreeIndex:
-        path = os.path.join(self._trees_root, version.manifest.hex() + ".tree")
+    def keep_tree(self, version: Version, manifest: Manifest, stored: Iterable[StoredBlob]) -> None:
+        """Build the tree of a version that was just logged; `stored` are blobs whose location is known.
+
+        It raises nothing that the store or the disk may say: then it is built when it is needed.
+        """
         try:
-            return TreeIndex.open(path, version.manifest)
-        except (DamageError, FileNotFoundError):
-            pass
-        manifest = self.manifest_of(version)
-        locations = self.catalog.locate(list(manifest.blobs()))
-        try:
+            locations = {blob.digest: blob.location for blob in stored}
+            locations |= self.catalog.locate([blob for blob in manifest.blobs() if blob not in locations])
             os.makedirs(self._trees_root, mode=0o700, exist_ok=True)
-            build(path, manifest, version.manifest, locations)
-            return TreeIndex.open(path, version.manifest)
-        except (DamageError, StoreError, NotAllowedError, OSError) as error:
-            # A full or read-only cache directory makes it slower, and nothing else.
-            _log.warning("the tree of %s is kept in memory only; %s", version.qualified_name, error)
-            return TreeIndex(encode(manifest, version.manifest, locations), version.manifest)
+            with Builder(self._tree_path(version)) as builder:
+                builder.write(encode(manifest, version.manifest, locations))
+        except (Error, OSError) as error:
+            _log.warning("the tree of %s is built when it is needed; %s", version.qualified_name, error)
+
+    def _tree_path(self, version: Version) -> str:
+        return os.path.join(self._trees_root, version.manifest.hex() + ".tree")
+
+    def _open_tree(self, version: Version) -> TreeIndex:
+        path = self._tree_path(version)
+        tree = _opened(path, version)
+        if tree is not None:
+            return tree
+        with contextlib.ExitStack() as held:
+            builder, refusal = None, ""
+            try:
+                os.makedirs(self._trees_root, mode=0o700, exist_ok=True)
+                builder = held.enter_context(Builder(path))
+            except (Error, OSError) as error:
+                refusal = str(error)
+            tree = _opened(path, version)  # another process may have been faster
+            if tree is not None:
+                return tree
+            manifest = self.manifest_of(version)
+            data = encode(manifest, version.manifest, self.catalog.locate(list(manifest.blobs())))
+            if builder is not None:
+                try:
+                    builder.write(data)
+                    return TreeIndex.open(path, version.manifest)
+                except Error as error:
+                    refusal = str(error)
+        # A full or read-only cache directory makes it slower, and nothing else.
+        _log.warning("the tree of %s is kept in memory only; %s", version.qualified_name, refusal)
+        return TreeIndex(data, version.manifest)
 
     def open_entry(self, entry: Entry, hint: Location | None = None) -> OpenBlob:
         """The bytes of an entry, open for ranged reads. Raises MissingBlobError, DamageError."""
@@ -172,3 +206,11 @@ class Contents:
             if isinstance(refusal, NotAllowedError | UnavailableError):
                 raise refusal from None  # that says nothing of the bytes
             return False
+
+
+def _opened(path: str, version: Version) -> TreeIndex | None:
+    """The mapped tree at a path; None when it is missing or not that version's."""
+    try:
+        return TreeIndex.open(path, version.manifest)
+    except DamageError:
+        return None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from . import sessions
 from . import staging as staging_areas
@@ -34,9 +34,11 @@ from .manifest import Manifest
 from .names import shown
 from .nogc import nogc
 from .proposal import Order, Proposal, joined, lacking
-from .records import Membership, Part
+from .records import Membership, Part, StoredBlob, Version
 from .sessions import DISTRIBUTED_LEASE, Session
 from .upload import Upload
+
+Made = Callable[[Version, Manifest, Iterable[StoredBlob]], None]
 
 _ATTEMPTS = 100
 """Each is lost to another process that finished a version meanwhile."""
@@ -44,7 +46,7 @@ _ATTEMPTS = 100
 
 class Publisher:
     """Makes versions in one store. `manifest_at` reads the manifest that is kept as a blob; it is given a name too, for
-    messages."""
+    messages. `made` is told of each new version, with its manifest and the blobs that were stored for it."""
 
     def __init__(
         self,
@@ -54,9 +56,11 @@ class Publisher:
         staging_root: str,
         clock: Callable[[], int],
         manifest_at: Callable[[bytes, str], Manifest],
+        made: Made | None = None,
     ) -> None:
         self._catalog = catalog
         self._blobs = blobs
+        self._made = made
         self._location = location
         self._staging_root = staging_root
         self._clock = clock
@@ -78,7 +82,13 @@ class Publisher:
         proposal = Proposal.of(order)
         with self._upload(order.draft) as upload:
             make = self._commits.on_latest if order.draft.incremental else self._commits.by_itself
-            return make(order, proposal, upload)
+            membership, created = make(order, proposal, upload)
+        self._tell(membership, created, upload)
+        return membership, created
+
+    def _tell(self, membership: Membership, created: bool, upload: Upload) -> None:
+        if created and self._made is not None and upload.manifest is not None:
+            self._made(membership.version, upload.manifest, upload.stored)
 
     @nogc
     def add_part(self, order: Order, distributed_id: str) -> Part:
@@ -142,6 +152,7 @@ class Publisher:
             read = ((part, self._manifest_at(part.manifest, f"a part of {order.target}")) for part in parts)
             proposal = joined(read, proposal, order.target)
             membership, created = self._commits.on_latest(order, proposal, upload)
+        self._tell(membership, created, upload)
         version = membership.version
         missing = None if created else lacking(self._commits.manifest_of(version), proposal.manifest)
         if missing is None:

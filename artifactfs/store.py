@@ -16,11 +16,11 @@ from dataclasses import replace
 
 from .blobs.protocol import Blobs, journal_object
 from .catalog.protocol import Catalog
-from .contents import Contents
+from .contents import LARGE_TREE, Contents
 from .digest import DigestAlgorithm, blob_digest
 from .draft import Draft
 from .errors import Error, NotFoundError, ReadOnlyStoreError, TypeConflictError
-from .manifest import Entry
+from .manifest import Entry, Manifest
 from .metadata import checked_metadata, to_json
 from .names import LATEST, VersionName, check_alias, check_name, check_type, parse_version_name, shown, version_number
 from .proposal import Order, kept_back
@@ -36,6 +36,7 @@ from .records import (
     Part,
     Run,
     RunEdit,
+    StoredBlob,
     Use,
     Version,
 )
@@ -66,7 +67,7 @@ class Store(Contents):
         self.location = location
         self.writable = writable
         self.staging_root = staging_root
-        self._publisher = Publisher(catalog, blobs, location, staging_root, clock, self.manifest_at)
+        self._publisher = Publisher(catalog, blobs, location, staging_root, clock, self.manifest_at, self._made)
 
     @property
     def id(self) -> str:
@@ -413,6 +414,11 @@ class Store(Contents):
             self.catalog.record_output(run_id, membership.version.id)
             self._write_journal()
         return answer
+
+    def _made(self, version: Version, manifest: Manifest, stored: Iterable[StoredBlob]) -> None:
+        if version.file_count >= LARGE_TREE:
+            self._write_journal()  # first, as a tree takes its time
+            self.keep_tree(version, manifest, stored)
 
     # -- the journal
 

@@ -39,6 +39,8 @@ class Upload:
 
     def __init__(self, catalog: Catalog, blobs: Blobs, location: str, draft: Draft, session: Session) -> None:
         self.session = session
+        self.manifest: Manifest | None = None
+        """What was taken last."""
         self.stored: list[StoredBlob] = []
         self.packs: list[PackRecord] = []
         self._catalog = catalog
@@ -65,6 +67,7 @@ class Upload:
         needed[blob] = len(packed)
         area.seal()
         self._take(area, needed)
+        self.manifest = manifest
         return blob
 
     def _take(self, area: Staging, needed: Mapping[bytes, int]) -> None:

@@ -232,6 +232,34 @@ def test_a_tree_index_is_rebuilt_when_it_is_lost_or_wrong(store: Store) -> None:
     assert store.tree_of(version).find_path("g") is not None
 
 
+def test_the_tree_of_a_large_version_is_built_when_it_is_logged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    log(store, {"a": b"1", "d/b": b"2"})
+    trees = Path(store._trees_root)
+    assert not trees.exists()
+    monkeypatch.setattr("artifactfs.store.LARGE_TREE", 3)
+    version = log(store, {"a": b"1", "d/b": b"2", "d/c": os.urandom(300_000)})[0].version
+    assert [path.name for path in trees.iterdir()] == [version.manifest.hex() + ".tree"]
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "manifest_of", _refusing(AssertionError("it is there")))
+        tree = store.tree_of(version)
+    locations = store.catalog.locate(list(store.manifest_of(version).blobs()))
+    nodes = [tree.node(index) for index in range(len(tree))]
+    assert {node.blob: node.location for node in nodes if node.blob} == {
+        blob: locations[blob] for blob in store.manifest_of(version).blobs() if blob in {node.blob for node in nodes}
+    }
+
+
+def test_a_large_version_is_logged_where_no_tree_can_be_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("artifactfs.store.LARGE_TREE", 1)
+    Path(store._trees_root).parent.mkdir(parents=True, exist_ok=True)
+    Path(store._trees_root).write_text("a file where the directory should be")
+    version = log(store, {"d/f": b"1"})[0].version
+    assert "is built when it is needed" in caplog.text
+    assert store.tree_of(version).find_path("d/f") is not None
+
+
 def test_a_log_that_failed_can_be_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     log(store, {"b": b"x" * 100_000})
     again = filled(store, {"a": os.urandom(100), "b": b"x" * 100_000, "large": os.urandom(300_000)})
