@@ -324,6 +324,15 @@ class RunEdit:
     tags: tuple[str, ...] | Keep = Keep.KEEP
 
 
+class Touched(NamedTuple):
+    """A name that came, went or moved, below what and where: the id of an entity, project, type or collection (0 for
+    the store). Names below a collection are those of versions (`vN`) and aliases; None is any name."""
+
+    below: Literal["store", "entity", "project", "type", "collection"]
+    id: int
+    name: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One committed change, as it is written to the journal beside the blobs. Ids grow with every commit."""

@@ -27,6 +27,8 @@ from .schema import (
 _ABOVE_ALL = 2**62
 """More than any number of a version."""
 
+_WANTED_AT_ONCE = 500
+
 _ENTITIES = select(entities.c.id, entities.c.name)
 _PROJECTS = select(projects.c.id, projects.c.name).where(projects.c.entity_id == bindparam("entity_id"))
 _TYPES = (
@@ -38,6 +40,7 @@ _LIVE_COLLECTIONS = rows.COLLECTIONS.where(collections.c.state == "live")
 _COLLECTION = rows.COLLECTIONS.where(collections.c.id == bindparam("id"))
 _COLLECTIONS_OF_PROJECT = _LIVE_COLLECTIONS.where(collections.c.project_id == bindparam("id"))
 _COLLECTIONS_OF_TYPE = _LIVE_COLLECTIONS.where(collections.c.type_id == bindparam("id"))
+_COLLECTIONS_OF_TYPE_NAMED = _COLLECTIONS_OF_TYPE.where(collections.c.name.in_(bindparam("wanted", expanding=True)))
 _COLLECTION_BY_PATH = _LIVE_COLLECTIONS.where(
     entities.c.name == bindparam("entity"),
     projects.c.name == bindparam("project"),
@@ -83,6 +86,8 @@ _LINKED_MEMBERS = (
     .select_from(links.join(versions, versions.c.id == links.c.version_id))
     .where(links.c.collection_id == bindparam("id"), versions.c.state == "live", links.c.deleted_at.is_(None))
 )
+_OWNED_MEMBERS_AT = _OWNED_MEMBERS.where(versions.c.number.in_(bindparam("wanted", expanding=True)))
+_LINKED_MEMBERS_AT = _LINKED_MEMBERS.where(links.c.number.in_(bindparam("wanted", expanding=True)))
 _OWNED_COUNT = _OWNED_MEMBERS.with_only_columns(func.count(), maintain_column_froms=True)
 _LINKED_COUNT = _LINKED_MEMBERS.with_only_columns(func.count(), maintain_column_froms=True)
 _OWNED_HIGHEST = _OWNED_MEMBERS.order_by(versions.c.number.desc()).limit(1)
@@ -95,6 +100,7 @@ _NOTE_DIRECTORIES = (
 )
 
 _ALIASES = select(aliases.c.id, aliases.c.name, aliases.c.number).where(aliases.c.collection_id == bindparam("id"))
+_ALIASES_NAMED = _ALIASES.where(aliases.c.name.in_(bindparam("wanted", expanding=True)))
 _ALIAS = select(aliases.c.number).where(aliases.c.collection_id == bindparam("id"), aliases.c.name == bindparam("name"))
 _ALIASES_OF_NUMBERS = _ALIASES.where(aliases.c.number.between(bindparam("low"), bindparam("high")))
 
@@ -119,8 +125,10 @@ class Browsing:
     def collections(self, project_id: int) -> list[Collection]:
         return self._collections(_COLLECTIONS_OF_PROJECT, project_id)
 
-    def collections_of_type(self, type_id: int) -> list[Collection]:
-        return self._collections(_COLLECTIONS_OF_TYPE, type_id)
+    def collections_of_type(self, type_id: int, names: Sequence[str] | None = None) -> list[Collection]:
+        if names is None:
+            return self._collections(_COLLECTIONS_OF_TYPE, type_id)
+        return self._collections(_COLLECTIONS_OF_TYPE_NAMED, type_id, names)
 
     def entity(self, name: str) -> Namespace:
         with self._database.reading() as connection:
@@ -151,13 +159,20 @@ class Browsing:
         with self._database.reading() as connection:
             return membership_of_link(connection, link_id)
 
-    def members(self, collection_id: int) -> list[Member]:
+    def members(self, collection_id: int, numbers: Sequence[int] | None = None) -> list[Member]:
         with self._database.reading() as connection:
-            return members_in(connection, collection_id)
+            if numbers is None:
+                return members_in(connection, collection_id)
+            found = _wanted(connection, _OWNED_MEMBERS_AT, collection_id, numbers)
+            found = found or _wanted(connection, _LINKED_MEMBERS_AT, collection_id, numbers)
+        return sorted((Member(*row) for row in found), key=lambda member: member.number)
 
-    def aliases(self, collection_id: int) -> list[Alias]:
+    def aliases(self, collection_id: int, names: Sequence[str] | None = None) -> list[Alias]:
         with self._database.reading() as connection:
-            return aliases_in(connection, collection_id)
+            if names is None:
+                return aliases_in(connection, collection_id)
+            found = _wanted(connection, _ALIASES_NAMED, collection_id, names)
+        return sorted((Alias(*row) for row in found), key=lambda alias: alias.name)
 
     def memberships(self, collection_id: int) -> list[Membership]:
         with self._database.reading() as connection:
@@ -213,9 +228,13 @@ class Browsing:
             shown = [_membership_of_row(connection, row) for row in found]
         return [own, *sorted(shown, key=lambda membership: membership.collection.path)]
 
-    def _collections(self, statement: Select[Any], id: int) -> list[Collection]:
+    def _collections(self, statement: Select[Any], id: int, wanted: Sequence[str] | None = None) -> list[Collection]:
         with self._database.reading() as connection:
-            found = rows.collections_of(connection, connection.execute(statement, {"id": id}).all())
+            if wanted is None:
+                matching: Sequence[Row[Any]] = connection.execute(statement, {"id": id}).all()
+            else:
+                matching = _wanted(connection, statement, id, wanted)
+            found = rows.collections_of(connection, matching)
         return sorted(found, key=lambda collection: collection.name)
 
 
@@ -344,6 +363,15 @@ def _tagged(statement: Select[Any], tags: Sequence[str]) -> Select[Any]:
 
 def _numbers(connection: Connection, collection_id: int) -> list[int]:
     return [member.number for member in members_in(connection, collection_id)]
+
+
+def _wanted(connection: Connection, statement: Select[Any], id: int, wanted: Sequence[str | int]) -> list[Any]:
+    """The rows below that id which are among those wanted, however many."""
+    return [
+        row
+        for start in range(0, len(wanted), _WANTED_AT_ONCE)
+        for row in connection.execute(statement, {"id": id, "wanted": wanted[start : start + _WANTED_AT_ONCE]})
+    ]
 
 
 def _namespaces(connection: Connection, statement: Select[Any], parameters: dict[str, int]) -> list[Namespace]:

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, bindparam, insert, select
 from ..digest import DigestAlgorithm
 from ..errors import BaseMovedError, NotFoundError
 from ..names import LATEST
-from ..records import Collection, Commit, Membership
+from ..records import Collection, Commit, Membership, Touched
 from . import browsing, lineage, namespaces, pinning
 from .database import Database
 from .deleting import Deleting
-from .journal import path_of
+from .journal import names_in, path_of
 from .lineage import Lineage
 from .parts import Parts, drop_parts
 from .schema import run_outputs, version_references, version_tags, versions
@@ -55,14 +55,15 @@ class Committing(Parts, Deleting, Lineage):
                 # version yet.
                 return self._commit_again(connection, now, known, commit), False
             drop_parts(connection, commit.parts)
-            owner = self._sequence(connection, now, commit)
+            touched: list[Touched] = []
+            owner = self._sequence(connection, now, commit, touched)
             latest = _latest(connection, owner)
             if latest is not None and _same(latest, commit):
                 return self._commit_again(connection, now, latest, commit), False
             _check_base(owner, latest, commit)
-            return self._commit_version(connection, now, owner, commit), True
+            return self._commit_version(connection, now, owner, commit, touched), True
 
-    def _sequence(self, connection: Connection, now: int, commit: Commit) -> Collection:
+    def _sequence(self, connection: Connection, now: int, commit: Commit, touched: list[Touched]) -> Collection:
         return namespaces.collection(
             connection,
             now,
@@ -71,6 +72,7 @@ class Committing(Parts, Deleting, Lineage):
             commit.type,
             commit.collection,
             "sequence",
+            touched,
         )
 
     def _commit_again(self, connection: Connection, now: int, known: Membership, commit: Commit) -> Membership:
@@ -81,7 +83,9 @@ class Committing(Parts, Deleting, Lineage):
             self._add_output(connection, now, commit.run_id, known.version)
         return browsing.membership_at(connection, known.collection, known.number)
 
-    def _commit_version(self, connection: Connection, now: int, owner: Collection, commit: Commit) -> Membership:
+    def _commit_version(
+        self, connection: Connection, now: int, owner: Collection, commit: Commit, touched: list[Touched]
+    ) -> Membership:
         number = namespaces.next_number(connection, owner)
         row: dict[str, Any] = {
             "number": number,
@@ -113,7 +117,7 @@ class Committing(Parts, Deleting, Lineage):
         moved = self._move(connection, owner, number, [LATEST, *commit.aliases])
         body = {"collection": path_of(owner), "id": version_id, **row, "manifest": commit.manifest.hex()}
         body |= {"tags": tags, "aliases": moved, "references": references}
-        self._record(connection, now, "version", body)
+        self._record(connection, now, "version", body, [*touched, *names_in(owner, [number], moved)])
         return browsing.membership_at(connection, owner, number)
 
 

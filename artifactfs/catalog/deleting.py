@@ -6,17 +6,17 @@ brought back while its bytes are there. Aliases go; the journal has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from ..errors import AliasConflictError, ConflictError
 from ..names import LATEST
-from ..records import Collection, Membership, Version
+from ..records import Collection, Membership, Touched, Version
 from . import browsing, namespaces, rows
 from .database import Database
-from .journal import path_of, version_of
+from .journal import names_in, path_of, version_of
 from .naming import Naming, take_off
 from .schema import collections, links, version_references, versions
 
@@ -87,7 +87,8 @@ class Deleting(Naming):
             now = self._clock()
             connection.execute(_DELETE_VERSION, {"of": version.id, "now": now})
             left = [self._leave(connection, place, [at]) for place, at in places]
-            self._record(connection, now, "delete", {"version": version_of(version), "deleted_at": now, "left": left})
+            body = {"version": version_of(version), "deleted_at": now, "left": left}
+            self._record(connection, now, "delete", body, _touched({place: [at] for place, at in places}, left))
 
     def delete_collection(self, collection_id: int, *, force: bool) -> None:
         with self._database.writing() as connection:
@@ -103,12 +104,14 @@ class Deleting(Naming):
                 found = connection.execute(_LINKS_OF_COLLECTION, {"id": collection_id}).all()
                 for portfolio, number in _locked(connection, found):
                     portfolios.setdefault(portfolio, []).append(number)
+            above = namespaces.names_above(connection, collection_id)
             parameters = {"of": collection_id, "now": now}
             connection.execute(_DELETE_VERSIONS if owner.kind == "sequence" else _DELETE_LINKS, parameters)
             connection.execute(_DELETE_COLLECTION, parameters)
-            left = [self._leave(connection, place, at) for place, at in {owner: shown, **portfolios}.items()]
+            places = {owner: shown, **portfolios}
+            left = [self._leave(connection, place, at) for place, at in places.items()]
             body = {"collection": path_of(owner), "numbers": shown, "deleted_at": now, "left": left}
-            self._record(connection, now, "delete-collection", body)
+            self._record(connection, now, "delete-collection", body, [*above, *_touched(places, left)])
 
     def _leave(self, connection: Connection, owner: Collection, numbers: Iterable[int]) -> dict[str, Any]:
         """Take the aliases off numbers that a collection shows no more, and let `latest` fall to the highest that
@@ -122,6 +125,15 @@ class Deleting(Naming):
         if latest is not None:
             self._move(connection, owner, latest, [LATEST])
         return {"collection": path_of(owner), "aliases": names, "latest": latest}
+
+
+def _touched(places: Mapping[Collection, Iterable[int]], left: Iterable[Mapping[str, Any]]) -> list[Touched]:
+    """The names that went or fell where versions are shown no more; `left` is what `_leave` says of each place."""
+    return [
+        name
+        for (owner, numbers), said in zip(places.items(), left, strict=True)
+        for name in names_in(owner, numbers, said["aliases"])
+    ]
 
 
 def _locked(connection: Connection, found: Iterable[Any]) -> list[tuple[Collection, int]]:

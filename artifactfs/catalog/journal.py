@@ -12,28 +12,42 @@ kinds share (`path_of`, `version_of`); each kind is written where it happens:
 
 An edit that moves aliases too is two changes, `aliases` and `edit`, in one transaction. Stores that were made with
 schema 1 may have, of that time, `describe`: a version, and the description and metadata that it got.
+
+Beside each change stands what it touched of what is listed, by id, so that who keeps listings (a mount) can bring them
+up to date. That is kept for the newest `KEPT_TOUCHED` changes, whether they lie beside the blobs or not.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, get_args, get_type_hints
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from ..records import Change, Collection, Version
+from ..records import Change, Collection, Touched, Version
 from .database import Database
-from .schema import changes, store
+from .schema import changes, store, touched
 
 TRIM_AT = 8
 """Changes that are known to be journaled and lie in the table all the same, before a transaction is spent on them."""
+
+KEPT_TOUCHED: Final = 4096
+"""Changes of which it is known what they touched; a few more lie in the table."""
+_TRIM_TOUCHED_EVERY: Final = 64
+_MOST_NAMES: Final = 64
+"""Names in one listing that are told one by one; when a change touches more, it may have touched any."""
+
+_LISTINGS = frozenset(get_args(get_type_hints(Touched)["below"]))
 
 _LAST = select(store.c.last_change)
 _COUNT_ON = update(store).values(last_change=store.c.last_change + 1)
 _ADD = insert(changes)
 _ALL = select(changes.c.id, changes.c.at, changes.c.kind, changes.c.body).order_by(changes.c.id)
 _UP_TO = delete(changes).where(changes.c.id <= bindparam("last"))
+_ADD_TOUCHED = insert(touched)
+_TRIM_TOUCHED = delete(touched).where(touched.c.id <= bindparam("last"))
+_TOUCHED = select(touched.c.names).where(touched.c.id > bindparam("after"), touched.c.id <= bindparam("upto"))
 _COUNT = select(func.count()).select_from(changes).where(changes.c.id <= bindparam("last"))
 
 
@@ -47,6 +61,13 @@ class Journal:
     def last_change(self) -> int:
         with self._database.reading() as connection:
             return int(connection.execute(_LAST).scalar_one())
+
+    def changes_between(self, after: int, upto: int) -> frozenset[Touched] | None:
+        if not 0 <= upto - after <= KEPT_TOUCHED:
+            return None
+        with self._database.reading() as connection:
+            found = connection.execute(_TOUCHED, {"after": after, "upto": upto}).scalars().all()
+        return _read_touched(found) if len(found) == upto - after else None
 
     def unjournaled(self) -> list[Change]:
         with self._database.reading() as connection:
@@ -63,11 +84,17 @@ class Journal:
             with self._database.writing() as connection:
                 connection.execute(_UP_TO, {"last": self._journaled})
 
-    def _record(self, connection: Connection, at: int, kind: str, body: Mapping[str, Any]) -> None:
-        """Add a change to the outbox: last in a transaction, as it makes others wait for the commit."""
+    def _record(
+        self, connection: Connection, at: int, kind: str, body: Mapping[str, Any], names: Iterable[Touched] = ()
+    ) -> None:
+        """Add a change to the outbox, with the names that it touched: last in a transaction, as it makes others wait
+        for the commit."""
         connection.execute(_COUNT_ON)
         number = connection.execute(_LAST).scalar_one()
         connection.execute(_ADD, {"id": number, "at": at, "kind": kind, "body": dict(body)})
+        connection.execute(_ADD_TOUCHED, {"id": number, "names": _written_touched(names)})
+        if number % _TRIM_TOUCHED_EVERY == 0:
+            connection.execute(_TRIM_TOUCHED, {"last": number - KEPT_TOUCHED})
         if self._journaled:
             connection.execute(_UP_TO, {"last": self._journaled})
 
@@ -83,6 +110,38 @@ def path_of(collection: Collection) -> dict[str, Any]:
         "description": collection.description,
         "created_at": collection.created_at,
     }
+
+
+def names_in(collection: Collection, numbers: Iterable[int] = (), aliases: Iterable[str] = ()) -> list[Touched]:
+    """Versions and aliases of a collection that came, went or moved."""
+    names = [*(f"v{number}" for number in numbers), *aliases]
+    return [Touched("collection", collection.id, name) for name in names]
+
+
+def _written_touched(names: Iterable[Touched]) -> list[list[Any]]:
+    by_listing: dict[tuple[str, int], set[str | None]] = {}
+    for below, id, name in names:
+        by_listing.setdefault((below, id), set()).add(name)
+    return [
+        [below, id, name]
+        for (below, id), found in sorted(by_listing.items())
+        for name in ([None] if None in found or len(found) > _MOST_NAMES else sorted(filter(None, found)))
+    ]
+
+
+def _read_touched(found: Iterable[Any]) -> frozenset[Touched] | None:
+    """What the rows say; None when a row says nothing that it can say."""
+    touched_names = set()
+    for names in found:
+        if not isinstance(names, list):
+            return None
+        for row in names:
+            if not (isinstance(row, list) and len(row) == 3 and row[0] in _LISTINGS and type(row[1]) is int):
+                return None
+            if not (row[2] is None or isinstance(row[2], str)):
+                return None
+            touched_names.add(Touched(*row))
+    return frozenset(touched_names)
 
 
 def written(value: Any) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, insert, literal, se
 
 from ..errors import NotFoundError
 from ..names import shown
-from ..records import Keep, Run, RunEdit, Use, Version
+from ..records import Keep, Run, RunEdit, Touched, Use, Version
 from . import browsing, namespaces, rows
 from .database import Database
 from .dialect import upsert
@@ -46,9 +46,10 @@ class Lineage(Journal):
             if row is not None:
                 return self._change_run(connection, now, rows.run(row), _taken_up(rows.run(row), run))
             values = {**_columns(run), "created_at": now}
-            project_id = namespaces.project_id(connection, run.entity, run.project)
+            touched: list[Touched] = []
+            project_id = namespaces.project_id(connection, run.entity, run.project, touched)
             connection.execute(_ADD, {"project_id": project_id, **values})
-            self._record(connection, now, "run", {"entity": run.entity, "project": run.project, **values})
+            self._record(connection, now, "run", {"entity": run.entity, "project": run.project, **values}, touched)
             return rows.run(connection.execute(_RUN, {"id": run.id}).one())
 
     def edit_run(self, run_id: str, edit: RunEdit) -> Run:

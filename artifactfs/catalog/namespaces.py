@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, select, updat
 
 from ..errors import ConflictError, NotFoundError, StoreError, TypeConflictError
 from ..names import shown
-from ..records import INHERIT_TTL, Collection, CollectionKind
+from ..records import INHERIT_TTL, Collection, CollectionKind, Touched
 from . import browsing
 from .dialect import upsert
 from .schema import collection_tags, collections, entities, projects, types
@@ -42,14 +42,30 @@ _STATE = select(collections.c.state).where(collections.c.id == bindparam("id"))
 _NAMED = select(collections.c.id, collections.c.state).where(
     collections.c.project_id == bindparam("of"), collections.c.name == bindparam("called")
 )
+_PLACE = (
+    select(collections.c.project_id, collections.c.type_id, types.c.name.label("type"), collections.c.name)
+    .join(types, types.c.id == collections.c.type_id)
+    .where(collections.c.id == bindparam("id"))
+)
+_OTHER_OF_TYPE = (
+    select(collections.c.id)
+    .where(
+        collections.c.type_id == bindparam("type_id"),
+        collections.c.state == "live",
+        collections.c.id != bindparam("id"),
+    )
+    .limit(1)
+)
 _PROJECT = select(collections.c.project_id).where(collections.c.id == bindparam("id"))
 _RENAME = update(collections).where(collections.c.id == bindparam("of")).values(name=bindparam("called"))
 
 
-def project_id(connection: Connection, entity: str, project: str) -> int:
-    """The id of a project, made when missing, as its entity is."""
-    entity_id = _made(connection, entities, name=entity)
-    return _made(connection, projects, entity_id=entity_id, name=project)
+def project_id(connection: Connection, entity: str, project: str, touched: list[Touched]) -> int:
+    """The id of a project, made when missing, as its entity is; `touched` is told of what was made."""
+    entity_id, entity_is_new = _made(connection, entities, name=entity)
+    id, is_new = _made(connection, projects, entity_id=entity_id, name=project)
+    touched += [Touched("store", 0, entity)] * entity_is_new + [Touched("entity", entity_id, project)] * is_new
+    return id
 
 
 def collection(
@@ -60,15 +76,17 @@ def collection(
     type: str,
     name: str,
     kind: CollectionKind,
+    touched: list[Touched],
 ) -> Collection:
-    """The collection of that name, made when missing or deleted, and locked.
+    """The collection of that name, made when missing or deleted, and locked; `touched` is told of what was made.
 
     Raises TypeConflictError, ConflictError.
     """
     found = browsing.collection_by_path(connection, entity, project, name)
     if found is None:
-        parent = project_id(connection, entity, project)
-        values = {"type_id": _made(connection, types, project_id=parent, name=type), "kind": kind, "created_at": now}
+        parent = project_id(connection, entity, project, touched)
+        made_type, _ = _made(connection, types, project_id=parent, name=type)
+        values = {"type_id": made_type, "kind": kind, "created_at": now}
         _made(connection, collections, values, project_id=parent, name=name)
         revived = connection.execute(_REVIVE.values(**values), {"of": parent, "called": name}).rowcount
         found = browsing.collection_by_path(connection, entity, project, name)
@@ -77,6 +95,7 @@ def collection(
         if revived:
             connection.execute(_REMOVE_TAGS, {"of": found.id})
             found = replace(found, tags=())
+        touched += names_above(connection, found.id)
     check_kind(found, type, kind)
     lock(connection, found)
     return found
@@ -119,7 +138,17 @@ def free_name(connection: Connection, owner: Collection, name: str) -> str | Non
 def type_id(connection: Connection, owner: Collection, name: str) -> int:
     """The id of a type in the owner's project, made when missing."""
     project = connection.execute(_PROJECT, {"id": owner.id}).scalar_one()
-    return _made(connection, types, project_id=project, name=name)
+    return _made(connection, types, project_id=project, name=name)[0]
+
+
+def names_above(connection: Connection, collection_id: int) -> list[Touched]:
+    """What a collection touches when it comes to where it is, or goes from there: its name, and that of its type when
+    it is the only one of it."""
+    row = connection.execute(_PLACE, {"id": collection_id}).one()
+    touched = [Touched("type", row.type_id, row.name)]
+    if connection.execute(_OTHER_OF_TYPE, {"type_id": row.type_id, "id": collection_id}).scalar() is None:
+        touched.append(Touched("project", row.project_id, row.type))
+    return touched
 
 
 def lock(connection: Connection, owner: Collection) -> None:
@@ -141,13 +170,14 @@ def next_number(connection: Connection, owner: Collection) -> int:
     return number
 
 
-def _made(connection: Connection, table: Table, values: dict[str, Any] | None = None, **key: Any) -> int:
-    """The id of the row with that unique key, made when missing."""
+def _made(connection: Connection, table: Table, values: dict[str, Any] | None = None, **key: Any) -> tuple[int, bool]:
+    """The id of the row with that unique key, made when missing, and whether it was."""
     wanted = select(table.c.id).where(and_(*(table.c[name] == value for name, value in key.items())))
     found = connection.execute(wanted).scalar()
-    if found is None:
+    is_new = found is None
+    if is_new:
         connection.execute(upsert(connection.dialect, table).values(**key, **(values or {})).on_conflict_do_nothing())
         found = connection.execute(wanted).scalar()
     if found is None:
         raise StoreError(f"the catalog did not keep a row of {table.name}; try again")
-    return int(found)
+    return int(found), is_new

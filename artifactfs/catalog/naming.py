@@ -15,11 +15,11 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from ..errors import ConflictError
 from ..metadata import checked_metadata
 from ..names import LATEST
-from ..records import Collection, CollectionEdit, Edit, Keep, Membership, Version
+from ..records import Collection, CollectionEdit, Edit, Keep, Membership, Touched, Version
 from . import browsing, namespaces, tags
 from .database import Database
 from .dialect import upsert
-from .journal import Journal, path_of, version_of, written
+from .journal import Journal, names_in, path_of, version_of, written
 from .schema import aliases, collection_tags, collections, links, version_tags, versions
 
 _REMOVE_ALIAS = delete(aliases).where(aliases.c.collection_id == bindparam("of"), aliases.c.name == bindparam("alias"))
@@ -85,8 +85,9 @@ class Naming(Journal):
             # A deleted version cannot be shown; this says so. With the lock it is not deleted before the commit.
             namespaces.lock(connection, version.collection)
             browsing.membership_at(connection, version.collection, version.number)
+            touched: list[Touched] = []
             owner = namespaces.collection(
-                connection, now, entity, project, version.collection.type, portfolio, "portfolio"
+                connection, now, entity, project, version.collection.type, portfolio, "portfolio", touched
             )
             row = connection.execute(_LINK_OF, {"id": owner.id, "version_id": version_id}).one_or_none()
             made = row is None or row.deleted_at is not None
@@ -100,7 +101,9 @@ class Naming(Journal):
             moved = self._move(connection, owner, number, [LATEST, *aliases])
             answer = browsing.membership_at(connection, owner, number)
             if made:
-                self._record(connection, now, "link", {**_link_of(answer), "created_at": now, "aliases": moved})
+                touched += names_in(owner, [number], moved)
+                body = {**_link_of(answer), "created_at": now, "aliases": moved}
+                self._record(connection, now, "link", body, touched)
             else:
                 self._record_aliases(connection, now, owner, number, moved, [])
             return answer, made
@@ -116,7 +119,8 @@ class Naming(Journal):
             if latest is not None:
                 self._move(connection, owner, latest, [LATEST])
             body = {**_link_of(gone), "aliases": list(gone.aliases), "latest": latest}
-            self._record(connection, self._clock(), "unlink", body)
+            touched = names_in(owner, [gone.number], gone.aliases)
+            self._record(connection, self._clock(), "unlink", body, touched)
 
     def edit_collection(self, collection_id: int, edit: CollectionEdit) -> Collection:
         with self._database.writing() as connection:
@@ -130,8 +134,12 @@ class Naming(Journal):
             if "type" in fields:
                 _check_unlinked(connection, before)
                 columns["type_id"] = namespaces.type_id(connection, before, fields["type"])
+            touched: list[Touched] = []
             if columns:
+                above = namespaces.names_above(connection, collection_id)
                 connection.execute(update(collections).where(collections.c.id == collection_id).values(**columns))
+                if "name" in columns or "type_id" in columns:
+                    touched = above + namespaces.names_above(connection, collection_id)
             added, removed = tags.change(
                 connection, collection_tags, collection_id, before.tags, edit.add_tags, edit.remove_tags
             )
@@ -142,6 +150,7 @@ class Naming(Journal):
                     self._clock(),
                     "edit-collection",
                     {**body, "added_tags": added, "removed_tags": removed},
+                    touched,
                 )
             return browsing.collection_by_id(connection, collection_id)
 
@@ -165,7 +174,7 @@ class Naming(Journal):
         """Record that aliases moved to a number and left it; nothing when none did."""
         if moved or removed:
             body = {"collection": path_of(owner), "number": number, "moved": moved, "removed": removed}
-            self._record(connection, at, "aliases", body)
+            self._record(connection, at, "aliases", body, names_in(owner, aliases=[*moved, *removed]))
 
 
 def _lock_sequence(connection: Connection, collection_id: int, number: int) -> None:

@@ -28,6 +28,7 @@ from ..records import (
     Run,
     RunEdit,
     StoredBlob,
+    Touched,
     Use,
     Version,
 )
@@ -47,6 +48,10 @@ class Catalog(Protocol):
     def last_change(self) -> int:
         """The id of the newest change; it grows with every commit, so it tells that something moved. Cheap."""
 
+    def changes_between(self, after: int, upto: int) -> frozenset[Touched] | None:
+        """What the changes with ids above `after`, up to `upto`, touched of what is listed; None when that is not known
+        any more, so that all may be otherwise. A few thousand changes are known."""
+
     # -- browsing: lists are sorted by name, versions by number
 
     def entities(self) -> list[Namespace]: ...
@@ -58,7 +63,8 @@ class Catalog(Protocol):
 
     def collections(self, project_id: int) -> list[Collection]: ...
 
-    def collections_of_type(self, type_id: int) -> list[Collection]: ...
+    def collections_of_type(self, type_id: int, names: Sequence[str] | None = None) -> list[Collection]:
+        """With `names`, those of them that are there; so in the next two."""
 
     def entity(self, name: str) -> Namespace:
         """Raises NotFoundError; its message names a near match (`did you mean`), as that of the next two."""
@@ -78,10 +84,10 @@ class Catalog(Protocol):
     def linked(self, link_id: int) -> Membership:
         """The membership that a link makes. Raises NotFoundError."""
 
-    def members(self, collection_id: int) -> list[Member]:
+    def members(self, collection_id: int, numbers: Sequence[int] | None = None) -> list[Member]:
         """The versions shown in a collection, by number; deleted ones are left out."""
 
-    def aliases(self, collection_id: int) -> list[Alias]: ...
+    def aliases(self, collection_id: int, names: Sequence[str] | None = None) -> list[Alias]: ...
 
     def memberships(self, collection_id: int) -> list[Membership]:
         """`members` in full."""

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.errors import AliasConflictError, BaseMovedError, ConflictError, Error, NotFoundError
-from artifactfs.records import INHERIT_TTL, Base, Collection, CollectionEdit, Edit, Part, Run, RunEdit, Version
+from artifactfs.records import INHERIT_TTL, Base, Collection, CollectionEdit, Edit, Part, Run, RunEdit, Touched, Version
 
 sequences = st.sampled_from(["one", "two"])
 portfolios = st.sampled_from(["best", "rest", "one"])  # one of them is in the way
@@ -65,6 +65,24 @@ def browsed(catalog: SqlCatalog) -> dict[str, Any]:
         for run in catalog.runs()
     }
     return {"collections": collections, "versions": versions, "runs": runs}
+
+
+def listed(catalog: SqlCatalog) -> dict[Touched, Any]:
+    """What each name stands for, in every listing there is."""
+    found: dict[Touched, Any] = {}
+    for entity in catalog.entities():
+        found[Touched("store", 0, entity.name)] = entity.id
+        for project in catalog.projects(entity.id):
+            found[Touched("entity", entity.id, project.name)] = project.id
+            for type in catalog.types(project.id):
+                found[Touched("project", project.id, type.name)] = type.id
+                for owner in catalog.collections_of_type(type.id):
+                    found[Touched("type", type.id, owner.name)] = owner.id
+                    for member in catalog.members(owner.id):
+                        found[Touched("collection", owner.id, f"v{member.number}")] = member
+                    for alias in catalog.aliases(owner.id):
+                        found[Touched("collection", owner.id, alias.name)] = alias
+    return found
 
 
 def _collections(catalog: SqlCatalog) -> Iterator[Collection]:
@@ -116,6 +134,7 @@ class CatalogMachine(RuleBasedStateMachine):
         self.catalog = self.place.create()
         self.model = Model()
         self.parts: list[Part] = []
+        self.listed: tuple[int, dict[Touched, Any]] = (0, {})
 
     def teardown(self) -> None:
         target(float(len(self.catalog.unjournaled())))
@@ -401,6 +420,15 @@ class CatalogMachine(RuleBasedStateMachine):
             assert browsed(self.catalog) == self.model.state()
             kept = [part for name in ("one", "two") for part in self.catalog.parts("d", "me", "demo", name)]
             assert sorted(part.id for part in kept) == sorted(part.id for part in self.parts)
+
+    @invariant()
+    def tells_which_names_changed(self) -> None:
+        if hasattr(self, "catalog"):
+            (before, was), now = self.listed, self.catalog.last_change()
+            is_ = listed(self.catalog)
+            changed = {name for name in was.keys() | is_.keys() if was.get(name) != is_.get(name)}
+            assert self.catalog.changes_between(before, now) == changed
+            self.listed = now, is_
 
     def id(self, name: str) -> int:
         return self.catalog.collection("me", "demo", name).id
