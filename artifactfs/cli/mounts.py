@@ -142,12 +142,15 @@ def mount_worker(invocation: Invocation, handover: str, cache_dir: str, refresh:
     """Serve a mount; started by `mount`."""
     from ..config import load
     from ..connect import connect
+    from ..mount.fuse.waits import WatchedStore
     from ..mount.keeping.worker import serve_worker
     from ..mount.tree import Tree
 
     def open_tree(where: str) -> Tree:
         config = load(store=invocation.location, cache_dir=cache_dir)
-        return Tree.open(connect(config=config), where, entity=config.entity, project=config.project, refresh=refresh)
+        return Tree.open(
+            WatchedStore(connect(config=config)), where, entity=config.entity, project=config.project, refresh=refresh
+        )
 
     raise click.exceptions.Exit(serve_worker(handover, open_tree))
 

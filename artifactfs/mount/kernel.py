@@ -20,13 +20,17 @@ from .errnos import Refusal, errno_of, is_ordinary
 from .fuse import protocol
 from .fuse.answers import BODY, Answer, Answers, Call, Log, unknown
 from .fuse.heldblobs import MAX_READ
+from .fuse.interrupts import Interrupts
+from .fuse.memory import THREADS as MOST_THREADS
 from .fuse.memory import Agreement, Memory
 from .fuse.openfiles import OpenFiles
-from .fuse.protocol import Opcode
+from .fuse.protocol import RESENT, Opcode
+from .fuse.waits import watch_here
 from .tree import Tree
 
 THREADS: Final = 4
-_MOST_THREADS: Final = 32
+_DEADLY: Final = 4
+"""Workers that died with a request in hand before it is given up."""
 _FAREWELL: Final = 2.0
 _BEAT: Final = 5.0
 """Seconds between two beats of a worker that has nothing to do."""
@@ -45,6 +49,8 @@ _WANTED = (
     | protocol.INIT_EXT
     | protocol.HAS_RESEND
 )
+
+_UNKNOWN: Final = (unknown, 0)
 
 
 class Kernel:
@@ -75,13 +81,19 @@ class Kernel:
         self._slot = slot
         self._log = log
         self._may_pass = passthrough
-        self._answers = Answers(tree, OpenFiles(device, memory), log, owner=owner, source=source)
+        self._files = OpenFiles(device, memory)
+        self._answers = Answers(tree, self._files, log, owner=owner, source=source)
+        self._interrupts = Interrupts(memory, slot, self._interrupted)
         self._gone = threading.Event()
         self._idle: set[Call] = set()
         self._none_idle = threading.Event()
         self._answered = 0
         """Grows with answers; threads may overwrite each other's count, it only has to move."""
-        self._handlers = {**self._answers.handlers(), Opcode.INIT: (self._init, protocol.INIT_IN.size)}
+        self._handlers = {
+            **self._answers.handlers(),
+            Opcode.INIT: (self._init, protocol.INIT_IN.size),
+            Opcode.INTERRUPT: (self._interrupt, protocol.INTERRUPT_IN.size),
+        }
         agreement = memory.agreement()
         if agreement is not None:
             self._follow(agreement)
@@ -97,6 +109,7 @@ class Kernel:
 
         When all of them are held up (a store that takes its time), more are started, so that others are served.
         """
+        threading.Thread(target=self._interrupts.watch, name="interrupts", daemon=True).start()
         threads = [self._start_thread(0)]  # the others only after INIT, which may change the device that is read
         self.ready.wait()
         threads += [self._start_thread(number) for number in range(1, THREADS)]
@@ -108,9 +121,10 @@ class Kernel:
             before = self._answered
             if self._gone.wait(_HELD_UP):
                 break
-            if not self._idle and self._answered == before and len(threads) < _MOST_THREADS:
+            if not self._idle and self._answered == before and len(threads) < MOST_THREADS:
                 threads.append(self._start_thread(len(threads)))
                 self._none_idle.set()
+        self._interrupts.close()
         deadline = time.monotonic() + _FAREWELL
         for thread in threads:  # one that still waits for the store is left behind
             thread.join(max(deadline - time.monotonic(), 0))
@@ -125,6 +139,7 @@ class Kernel:
         buffers = [call.data]
         idle = self._idle
         unpack, begin, end = protocol.IN_HEADER.unpack_from, call.flight.begin, call.flight.end
+        watch_here(call.flight, self._interrupts.began)
         while True:
             idle.add(call)
             try:
@@ -146,24 +161,32 @@ class Kernel:
             idle.discard(call)
             if not idle:
                 self._none_idle.set()
-            header = unpack(call.data)
-            since = begin(header[2], header[1], header[6])
-            answer = self.answer(call, length)
-            if answer is not None:
-                self._write(answer)
+            announced, opcode, unique, node, _, _, caller, _, _ = unpack(call.data)
+            since = begin(unique, opcode, caller)
+            call.unique, call.node = unique, node
+            answer = self._answer(call, length, announced, opcode)
+            if answer is not None and not self._write(answer) and opcode == Opcode.OPEN and len(answer) > 1:
+                self._answers.unheard(answer[1], unique)
             end(since)
             self._answered += 1
 
     def answer(self, call: Call, length: int) -> list[bytes | memoryview] | None:
         """The answer to the request of `length` bytes in the call's buffer, as buffers to write; None for none."""
+        announced, opcode, call.unique, call.node, *_ = protocol.IN_HEADER.unpack_from(call.data)
+        return self._answer(call, length, announced, opcode)
+
+    def _answer(self, call: Call, length: int, announced: int, opcode: int) -> list[bytes | memoryview] | None:
         if length < BODY:
             return None
-        announced, opcode, call.unique, call.node, *_ = protocol.IN_HEADER.unpack_from(call.data)
         call.end = length
         try:
-            handler, minimum = self._handlers.get(opcode, (unknown, 0))
+            handler, minimum = self._handlers.get(opcode, _UNKNOWN)
             if announced != length or length < BODY + minimum:
                 raise Refusal(errno.EINVAL)
+            if call.unique & RESENT and self._memory.deaths(call.unique) >= _DEADLY:
+                # The tree is not asked for its path, which may be what they died of.
+                self._log(f"node {call.node:#x}: {_name(opcode)} answered EIO; {_DEADLY} workers died of it")
+                raise Refusal(errno.EIO)
             body = handler(call)
             if body is None:
                 return None
@@ -174,22 +197,32 @@ class Kernel:
             code = self._failed(call, opcode, error)
         if opcode in protocol.UNANSWERED:
             return None
-        return [protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size, -code, call.unique)]
+        return [_error(call.unique, code)]
 
-    def _write(self, answer: list[bytes | memoryview]) -> None:
+    def _write(self, answer: list[bytes | memoryview]) -> bool:
+        """Whether the kernel took the answer."""
         try:
             os.writev(self._device, answer)
         except OSError as error:
-            # ENOENT: nobody waits any more. ENODEV: the mount is gone, as the next read will tell.
+            # ENOENT: nobody waits any more, or the request comes again. ENODEV: the mount is gone, as the next read
+            # will tell.
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 self._log(f"the kernel refused an answer; {error.strerror}")
+            return False
+        return True
+
+    def _interrupt(self, call: Call) -> Answer:
+        self._interrupts.tell(protocol.INTERRUPT_IN.unpack_from(call.data, BODY)[0])
+        return None
+
+    def _interrupted(self, unique: int) -> bool:
+        return self._files.answer_interrupted(unique, lambda: self._write([_error(unique, errno.EINTR)]))
 
     def _failed(self, call: Call, opcode: int, error: Exception) -> int:
         code = errno_of(error)
         if not is_ordinary(error):
-            name = Opcode(opcode).name.lower()
             what = str(error) if str(error) else type(error).__name__
-            self._log(f"{self._path(call.node)}: {name} answered {errno.errorcode.get(code, code)}; {what}")
+            self._log(f"{self._path(call.node)}: {_name(opcode)} answered {errno.errorcode.get(code, code)}; {what}")
         return code
 
     def _path(self, node: int) -> str:
@@ -252,3 +285,11 @@ class Kernel:
                 self._device = clone
             except OSError as error:
                 self._log(f"the device cannot be cloned, {error.strerror}; if this process dies, its readers hang")
+
+
+def _name(opcode: int) -> str:
+    return Opcode(opcode).name.lower() if opcode in set(Opcode) else f"request {opcode}"
+
+
+def _error(unique: int, code: int) -> bytes:
+    return protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size, -code, unique)

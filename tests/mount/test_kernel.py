@@ -8,7 +8,8 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from artifactfs.mount.fuse.answers import Call
 from artifactfs.mount.fuse.heldblobs import MAX_READ
 from artifactfs.mount.fuse.memory import Memory
 from artifactfs.mount.fuse.protocol import Opcode
+from artifactfs.mount.fuse.stats import statistics
+from artifactfs.mount.fuse.waits import waiting
 from artifactfs.mount.kernel import THREADS, Kernel
 from artifactfs.mount.shown.nodes import ROOT
 from artifactfs.mount.tree import Tree
@@ -98,6 +101,13 @@ class Peer:
 
     def read(self, node: int, offset: int, size: int) -> bytes:
         return self.ask(Opcode.READ, node, read_in(offset, size))
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def read_in(offset: int, size: int) -> bytes:
@@ -394,29 +404,181 @@ def test_requests_that_are_held_up_do_not_hold_up_others(store: FakeStore, monke
     open_file = peer.tree.open_file
 
     def slow(node: int) -> OpenBlob:
-        assert go_on.wait(20)
+        assert go_on.wait(120)
         return open_file(node)
 
     monkeypatch.setattr(peer.tree, "open_file", slow)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(20)
-    kernel = Kernel(theirs.fileno(), peer.tree, peer.memory, peer.log.append, passthrough=False, owner=(0, 0))
-    serving = threading.Thread(target=kernel.serve)
-    serving.start()
+    wire = Wire(peer)
     try:
         for _ in range(2 * THREADS):
-            ours.send(peer.request(Opcode.READ, large, read_in(0, 4096)))
-        ours.send(peer.request(Opcode.LOOKUP, ROOT, b"me\0"))
-        assert peer._parsed(ours.recv(1 << 17))[0] == 0  # the look-up's, as its number is the last
+            wire.ours.send(peer.request(Opcode.READ, large, read_in(0, 4096)))
+        wire.ours.send(peer.request(Opcode.LOOKUP, ROOT, b"me\0"))
+        assert wire.answer()[:2] == (peer._unique, 0)
         go_on.set()
-        assert all(ours.recv(1 << 17)[16:] == LARGE[:4096] for _ in range(2 * THREADS))
+        assert all(wire.answer()[2] == LARGE[:4096] for _ in range(2 * THREADS))
     finally:
         go_on.set()
-        ours.close()
-        serving.join(20)
-        theirs.close()
+        wire.close()
         peer.close()
-    assert not serving.is_alive()
+
+
+class Wire:
+    """A kernel that serves in its threads, at the other end of a socket instead of the device.
+
+    A socket takes every answer; one that `refuse` accepts is refused as the kernel refuses what nobody waits for.
+    """
+
+    def __init__(self, peer: Peer, *, slot: int = 0, refuse: Callable[[bytes], bool] = lambda _: False) -> None:
+        self.ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.ours.settimeout(60)
+        self.kernel = Kernel(
+            self._theirs.fileno(), peer.tree, peer.memory, peer.log.append, passthrough=False, owner=(0, 0), slot=slot
+        )
+        write = self.kernel._write
+        self.kernel._write = lambda answer: not refuse(b"".join(answer)) and write(answer)  # type: ignore[method-assign]
+        self._serving = threading.Thread(target=self.kernel.serve)
+        self._serving.start()
+
+    def answer(self) -> tuple[int, int, bytes]:
+        """Unique, errno and body of the next answer."""
+        data = self.ours.recv(1 << 21)
+        _, code, unique = protocol.OUT_HEADER.unpack_from(data)
+        return unique, -code, data[16:]
+
+    def close(self) -> None:
+        self.ours.close()
+        self._serving.join(60)
+        assert not self._serving.is_alive()
+        self._theirs.close()
+
+
+class HeldUp:
+    """A store whose blobs are not opened before `go_on`; `begun` is set when one is asked for."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.go_on = threading.Event()
+        self.begun = threading.Event()
+        self._open = tree.open_file
+
+    def open_file(self, node: int) -> OpenBlob:
+        return waiting(self._wait, node)
+
+    def _wait(self, node: int) -> OpenBlob:
+        self.begun.set()
+        assert self.go_on.wait(120)
+        return self._open(node)
+
+
+@pytest.fixture
+def passing(store: FakeStore) -> Iterator[Peer]:
+    """One that opens files."""
+    made = Peer(store, passthrough=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def held_up(passing: Peer, monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldUp]:
+    made = HeldUp(passing.tree)
+    monkeypatch.setattr(passing.tree, "open_file", made.open_file)
+    yield made
+    made.go_on.set()
+
+
+def test_an_interrupted_request_is_answered_at_once_and_what_it_opened_forgotten(
+    passing: Peer, held_up: HeldUp
+) -> None:
+    """Told to another worker than the one that has it."""
+    node = passing.find(f"{MNIST}/v0/large.bin")
+    late: list[bytes] = []
+    open_request = passing.request(Opcode.OPEN, node, bytes(8))
+    unique = passing._unique
+
+    def refuse(answer: bytes) -> bool:
+        if len(answer) > 16 and protocol.OUT_HEADER.unpack_from(answer)[2] == unique:
+            late.append(answer)
+            return True
+        return False
+
+    has_it, told = Wire(passing, slot=2, refuse=refuse), Wire(passing, slot=3)
+    try:
+        has_it.ours.send(open_request)
+        assert held_up.begun.wait(60)
+        told.ours.send(passing.request(Opcode.INTERRUPT, 0, struct.pack("=Q", unique)))
+        assert told.answer() == (unique, errno.EINTR, b"")
+        until(lambda: passing.memory.was_interrupted(unique))
+        held_up.go_on.set()
+        has_it.ours.send(passing.request(Opcode.STATFS))
+        assert has_it.answer()[1] == 0
+        until(lambda: late and not passing.memory.in_hand(2))
+        assert len(has_it.kernel._files) == 0
+        assert protocol.OPEN_OUT.unpack(late[0][16:])[1] == protocol.FOPEN_KEEP_CACHE
+    finally:
+        held_up.go_on.set()
+        has_it.close()
+        told.close()
+
+
+def test_an_open_that_comes_again_gets_the_handle_that_was_not_heard_of(passing: Peer) -> None:
+    """A worker dies, all requests are sent again, and a living one's answer is refused: another one takes it over."""
+    node = passing.find(f"{MNIST}/v0/large.bin")
+    first = Wire(passing, slot=0, refuse=lambda answer: len(answer) > 16)
+    second = Wire(passing, slot=1)
+    try:
+        request = passing.request(Opcode.OPEN, node, bytes(8))
+        first.ours.send(request)
+        until(lambda: len(first.kernel._files) == 1 and not passing.memory.in_hand(0))
+        again = bytearray(request)
+        struct.pack_into("=Q", again, 8, passing._unique | protocol.RESENT)
+        second.ours.send(again)
+        unique, code, body = second.answer()
+        assert (unique, code) == (passing._unique | protocol.RESENT, 0)
+        assert len(second.kernel._files) == 1
+        second.ours.send(
+            passing.request(Opcode.RELEASE, node, struct.pack("=QIIQ", *protocol.OPEN_OUT.unpack(body)[:1], 0, 0, 0))
+        )
+        assert second.answer()[1] == 0
+        assert len(first.kernel._files) == 0
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_request_that_workers_died_of_is_given_up(peer: Peer) -> None:
+    node = peer.find(f"{MNIST}/v0/a.txt")
+    request = bytearray(peer.request(Opcode.GETATTR, node, bytes(16)))
+    unique = peer._unique = peer._unique | protocol.RESENT
+    struct.pack_into("=Q", request, 8, unique)
+    for deaths in range(4):
+        answer = peer.raw(bytes(request))
+        assert answer is not None and answer[0] == 0, deaths
+        peer.memory.flight(5, 0).begin(unique, Opcode.GETATTR, 1)
+        peer.memory.accuse(5)
+    answer = peer.raw(bytes(request))
+    assert answer == (errno.EIO, b"")
+    assert "getattr answered EIO; 4 workers died of it" in peer.log[-1]
+
+
+def test_what_is_in_hand_and_what_was_done_is_written_down(passing: Peer, held_up: HeldUp) -> None:
+    node = passing.find(f"{MNIST}/v0/large.bin")
+    wire = Wire(passing, slot=4)
+    try:
+        wire.ours.send(passing.request(Opcode.READ, node, read_in(0, 4096)))
+        unique = passing._unique
+        assert held_up.begun.wait(60)
+        assert [(r.unique, r.opcode, r.caller, r.waiting) for r in passing.memory.in_hand(4)] == [
+            (unique, Opcode.READ, 1, True)
+        ]
+        held_up.go_on.set()
+        assert wire.answer() == (unique, 0, LARGE[:4096])
+        wire.ours.send(passing.request(Opcode.READ, node, read_in(0, 100)))
+        assert wire.answer()[2] == LARGE[:100]
+        until(lambda: not passing.memory.in_hand(4))
+        found = statistics(passing.memory)
+        assert (found.operations, found.reads, found.bytes, found.hits) == (2, 2, 4196, 1)
+    finally:
+        held_up.go_on.set()
+        wire.close()
 
 
 # -- extended attributes

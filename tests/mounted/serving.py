@@ -16,6 +16,7 @@ from fakestore import FakeStore
 
 from artifactfs.mount import kernel
 from artifactfs.mount.fuse import protocol
+from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.worker import serve_worker
 from artifactfs.mount.tree import Tree
 from artifactfs.reader import OpenBlob, Reader
@@ -42,7 +43,7 @@ def main() -> int:
     def open_tree(where: str) -> Tree:
         store = FakeStore(root)
         store.reader = HangingReader(store)
-        return Tree.open(store, where, entity="me", project="demo", refresh=float(refresh))
+        return Tree.open(WatchedStore(store), where, entity="me", project="demo", refresh=float(refresh))
 
     return serve_worker(handover, open_tree)
 

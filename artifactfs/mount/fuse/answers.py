@@ -81,7 +81,7 @@ class Call:
 
 
 class Answers:
-    """Answers the requests of one mount, but for INIT. Every method may be called from any thread.
+    """Answers the requests of one mount, but for INIT and INTERRUPT. Every method may be called from any thread.
 
     `source` is the store's location. `passing` tells whether files are opened with OPEN; it is set before the first
     request that is no INIT.
@@ -116,7 +116,6 @@ class Answers:
             Opcode.LISTXATTR: (self._listxattr, protocol.GETXATTR_IN.size),
             Opcode.ACCESS: (self._access, protocol.ACCESS_IN.size),
             Opcode.LSEEK: (self._lseek, protocol.LSEEK_IN.size),
-            Opcode.INTERRUPT: (_unanswered, 0),
             Opcode.DESTROY: (_nothing, 0),
             Opcode.IOCTL: (_no_ioctl, 0),
         }
@@ -255,6 +254,10 @@ class Answers:
         self._files.release(protocol.RELEASE_IN.unpack_from(call.data, BODY)[0])
         return b""
 
+    def unheard(self, opened: bytes | memoryview, unique: int) -> None:
+        """The kernel would not hear this answer to the OPEN `unique`."""
+        self._files.release_interrupted(protocol.OPEN_OUT.unpack(opened)[0], unique)
+
     def _read(self, call: Call) -> Answer:
         _, offset, size, _ = protocol.READ_IN.unpack_from(call.data, BODY)
         flight = call.flight
@@ -317,7 +320,7 @@ class Answers:
 
 
 def _unanswered(_: Call) -> Answer:
-    # Forgetting frees nothing, as node ids are not counted. An interrupted request is answered when it is done.
+    # Forgetting frees nothing, as node ids are not counted.
     return None
 
 

@@ -214,12 +214,20 @@ class Memory:
 
     def in_hand(self, slot: int) -> list[InHand]:
         """The requests that a worker is answering."""
-        found = []
-        for at in self._flights(slot):
-            unique, what, since, waiting = self.words[at : at + READS]
-            if unique:
-                found.append(InHand(unique, what & 0xFFFFFFFF, what >> 32, since, waiting != 0))
-        return found
+        return [self._in_hand(at) for at in self._flights(slot) if self.words[at]]
+
+    def find(self, unique: int) -> InHand | None:
+        """The request of that unique, if any worker is answering it."""
+        for slot in range(WORKERS):
+            for at in self._flights(slot):
+                if self.words[at] == unique:
+                    found = self._in_hand(at)
+                    return found if found.unique == unique else None
+        return None
+
+    def _in_hand(self, at: int) -> InHand:
+        unique, what, since, waiting = self.words[at : at + READS]
+        return InHand(unique, what & 0xFFFFFFFF, what >> 32, since, waiting != 0)
 
     def why_hung(self, slot: int, limit: float) -> str | None:
         """What tells that a worker which serves hangs since `limit` seconds or longer; None when it does not.
@@ -287,7 +295,8 @@ class Memory:
         for slot in range(WORKERS):
             for at in self._flights(slot):
                 total = [a + b for a, b in zip(total, self.words[at : at + _RECORD], strict=True)]
-        return [0] * READS + total[READS:]
+        total[:READS] = [0] * READS
+        return total
 
     def _flights(self, slot: int) -> Iterator[int]:
         """Where the flights of a worker lie."""

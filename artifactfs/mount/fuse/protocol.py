@@ -134,6 +134,8 @@ OPEN_IN = struct.Struct("=II")
 OPEN_OUT = struct.Struct("=QIi")
 # fh offset size read_flags (lock_owner flags padding follow)
 READ_IN = struct.Struct("=QQII")
+# unique of the request that was interrupted
+INTERRUPT_IN = struct.Struct("=Q")
 # fh (flags release_flags lock_owner follow)
 RELEASE_IN = struct.Struct("=Q")
 # size padding, then the name for GETXATTR
