@@ -86,8 +86,9 @@ def load() -> Any:
 class Libfuse:
     """Serves one mount from one process, through libfuse, until it is unmounted.
 
-    `owner` is whose files they are, `source` the store's location, `valid` the seconds that libfuse and the kernel may
-    keep an answer. `ready` is set when INIT was answered.
+    `owner` is whose files they are, `source` the store's location, `valid` the seconds that the kernel may keep what it
+    found. `ready` is set when INIT came, which `agreed` tells, or will not; `refused` tells why libfuse would
+    not serve.
     """
 
     mode = "cached"
@@ -96,6 +97,8 @@ class Libfuse:
         self, device: int, tree: Tree, log: Log, *, owner: tuple[int, int], source: str = "", valid: float = 1.0
     ) -> None:
         self.ready = threading.Event()
+        self.agreed = False
+        self.refused: str | None = None
         self._fuse = load()
         self._device = device
         self._tree = tree
@@ -110,31 +113,35 @@ class Libfuse:
     def serve(self) -> None:
         """Answer requests in as many threads as libfuse likes; returns when the mount is gone.
 
-        It does not return while a request waits for the store. Raises TransportError when libfuse refuses.
+        It does not return while a request waits for the store.
         """
+        try:
+            served = self._made()
+            if served:
+                self._fuse._libfuse.fuse_loop_mt(ctypes.c_void_p(served))
+                self._fuse._libfuse.fuse_destroy(ctypes.c_void_p(served))
+            else:
+                self.refused = "libfuse refused to serve the mount; see its log"
+        finally:
+            self.ready.set()
+
+    def _made(self) -> int | None:
+        """libfuse's object for this mount, as an address; None when it refuses."""
         library = self._fuse._libfuse
         library.fuse_kern_chan_new.restype = ctypes.c_void_p
-        new = _versioned(library, "fuse_new", "FUSE_2.6")
-        new.restype = ctypes.c_void_p
-        library.fuse_loop_mt.argtypes = library.fuse_destroy.argtypes = [ctypes.c_void_p]
+        new = _fuse_new(library)
         channel = library.fuse_kern_chan_new(self._device)
         words = [b"artifactfs", b"-o", ",".join(self._options()).encode()]
         arguments = _Arguments(len(words), (ctypes.c_char_p * len(words))(*words), 0)
-        served = channel and new(
-            ctypes.c_void_p(channel),
-            ctypes.byref(arguments),
-            ctypes.byref(self.operations),
-            ctypes.c_size_t(ctypes.sizeof(self.operations)),
-            None,
-        )
-        if not served:
-            raise TransportError("libfuse refused to serve the mount; see its log")
-        library.fuse_loop_mt(served)
-        library.fuse_destroy(served)
+        if not channel:
+            return None
+        size = ctypes.sizeof(self.operations)
+        made: int | None = new(channel, ctypes.addressof(arguments), ctypes.addressof(self.operations), size, None)
+        return made
 
     def _options(self) -> list[str]:
-        timeouts = [f"{what}_timeout={self._valid:.6f}" for what in ("entry", "negative", "attr")]
-        return ["use_ino", *timeouts]
+        # A name that is absent is asked for again each time: a link must not lead to one that came with it.
+        return ["use_ino", "negative_timeout=0", *(f"{what}_timeout={self._valid:.6f}" for what in ("entry", "attr"))]
 
     def _made_operations(self) -> Any:
         """The table of callbacks; one that is not in it is answered by libfuse, as the kernel's own would be."""
@@ -199,6 +206,7 @@ class Libfuse:
             return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else "an open file"
 
     def _init(self, _: int) -> None:
+        self.agreed = True
         self.ready.set()
 
     # -- names and attributes
@@ -376,15 +384,16 @@ class _Arguments(ctypes.Structure):
     _fields_ = (("argc", ctypes.c_int), ("argv", ctypes.POINTER(ctypes.c_char_p)), ("allocated", ctypes.c_int))
 
 
-def _versioned(library: Any, name: str, version: str) -> Any:
-    """A function of the library in that version: of `fuse_new`, `dlsym` gives the oldest, which has another shape."""
+def _fuse_new(library: Any) -> Any:
+    """`fuse_new` as of libfuse 2.6: `dlsym` gives the oldest of that name, which has another shape."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, *[ctypes.c_void_p] * 3, ctypes.c_size_t, ctypes.c_void_p)
     try:
         find = ctypes.CDLL(None).dlvsym
     except AttributeError:  # a C library without versions has only the newest
-        return getattr(library, name)
+        return prototype(("fuse_new", library))
     find.restype = ctypes.c_void_p
-    address = find(ctypes.c_void_p(library._handle), name.encode(), version.encode())
-    return ctypes.CFUNCTYPE(ctypes.c_void_p, *[ctypes.c_void_p] * 3, ctypes.c_size_t, ctypes.c_void_p)(address)
+    address = find(ctypes.c_void_p(library._handle), b"fuse_new", b"FUSE_2.6")
+    return prototype(address) if address else prototype(("fuse_new", library))
 
 
 _memory = ctypes.pythonapi.PyMemoryView_FromMemory
