@@ -16,7 +16,7 @@ import stat
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 import xxhash
@@ -55,7 +55,9 @@ _HIDDEN_NAME = HIDDEN.encode()
 _MANIFEST, _ARTIFACT, _README = 1, 2, 3
 _HIDDEN_FILES = {b"manifest.json": _MANIFEST, b"artifact.json": _ARTIFACT, b"README.md": _README}
 _KEPT_LEVELS = 512
-_KEPT_VIEWS = 128
+_KEPT_VIEWS = 1024
+_KEPT_TREES = 64
+_KEPT_TREE_BYTES = 256 << 20
 _KEPT_ALIASES = 1 << 16
 _KEPT_DOCUMENTS = 4
 
@@ -168,6 +170,9 @@ class Tree:
         self._freshness = Freshness(store.catalog, refresh, clock)
         self._levels: Kept[int, Level] = Kept(_KEPT_LEVELS)
         self._views: Kept[tuple[int, int], _View] = Kept(_KEPT_VIEWS)
+        # Mapped pages count as memory of all who map them: so what is mapped is bounded in bytes too.
+        self._trees: Kept[bytes, TreeIndex] = Kept(_KEPT_TREES, weigh=_mapped, heaviest=_KEPT_TREE_BYTES)
+        self._parents: Kept[int, int] = Kept(_KEPT_ALIASES)
         self._facts: Kept[tuple[int, int], tuple[int, Membership]] = Kept(_KEPT_VIEWS)
         self._documents: Kept[tuple[int, int], bytes] = Kept(_KEPT_DOCUMENTS)
         self._alias_times: Kept[int, int] = Kept(_KEPT_ALIASES)
@@ -242,6 +247,29 @@ class Tree:
             raise NotFoundError(f"no directory of kind {kind}")
         hidden = (self._hidden_child(kind, row, name, which) for name, which in _HIDDEN_FILES.items())
         return Listing((child for child in hidden if child.offset > offset), FOREVER)
+
+    def parent(self, node: int) -> int | None:
+        """The directory that a directory lies in, the root itself for the root; None where that would cost a search."""
+        actual = self._actual(node)
+        if node == ROOT or actual == self._root:
+            return ROOT
+        kind, row, index = split(actual)
+        if kind == Kind.VERSION or kind == Kind.LINK:
+            view = self._view(kind, row)
+            if index:
+                above = view.base | view.tree.parent(view.checked(index))
+            elif kind == Kind.VERSION:
+                above = node_id(Kind.COLLECTION, view.version.collection.id)
+            else:
+                above = node_id(Kind.COLLECTION, self._membership(kind, row)[0].collection.id)
+        elif Kind.HIDDEN_OF_VERSION <= kind <= Kind.HIDDEN_OF_LINK:
+            above = node_id(Kind(kind - 2), row)
+        else:
+            known = self._parents.get(actual)
+            if known is None:
+                return None
+            above = known
+        return ROOT if above == self._root else above
 
     def target(self, node: int) -> bytes:
         """What a symbolic link holds. Raises NotFoundError for anything else."""
@@ -328,6 +356,8 @@ class Tree:
         for child in level.children:
             if child.mode == LINK:
                 self._alias_times.put(child.node, child.created)
+            elif split(child.node)[0] < Kind.ALIAS:
+                self._parents.put(child.node, node)
         return level, valid
 
     def _read_level(self, node: int, change: int) -> Level:
@@ -358,24 +388,25 @@ class Tree:
         return Attributes(node, DIRECTORY, 0, 2 + level.directories, level.modified, level.created, valid)
 
     def _level_children(self, level: Level, offset: int) -> Iterator[Child]:
-        for child in level.children[bisect_right(level.offsets, offset) :]:
+        children = level.children
+        for place in range(bisect_right(level.offsets, offset), len(children)):
+            child = children[place]
             yield Child(child.offset, child.name, child.node, child.mode, self._known_attributes(child))
 
     def _attributes_of(self, child: LevelChild) -> Attributes:
-        if child.mode == LINK:
-            return _alias_attributes(child.node, child.created)
-        return self.attributes(child.node)
+        return _own_attributes(child) or self.attributes(child.node)
 
     def _known_attributes(self, child: LevelChild) -> Attributes | None:
         """The attributes of a child if nothing must be read for them: a listing must not open every version."""
-        if child.mode == LINK:
-            return _alias_attributes(child.node, child.created)
+        own = _own_attributes(child)
+        if own is not None:
+            return own
         kind, row, _ = split(child.node)
         if kind < Kind.ALIAS:
             level = self._levels.get(child.node)
             is_known = level is not None and level.change == self._freshness.now()[0]
         else:
-            is_known = self._views.get((kind, row)) is not None
+            is_known = (kind, row) in self._views and self._view(kind, row).has_attributes()
         return self.attributes(child.node) if is_known else None
 
     def _membership(self, kind: int, row: int) -> tuple[Membership, float]:
@@ -410,7 +441,11 @@ class Tree:
 
     def _load_view(self, kind: int, row: int) -> _View:
         version = self._catalog.version(row) if kind == Kind.VERSION else self._catalog.linked(row).version
-        return _View(node_id(Kind(kind), row), version, self._store.tree_of(version))
+        return _View(node_id(Kind(kind), row), version, self._tree_of)
+
+    def _tree_of(self, version: Version) -> TreeIndex:
+        name = version.manifest
+        return self._trees.get(name) or self._trees.load(name, lambda: self._store.tree_of(version))
 
     def _is_local(self, location: Location | None) -> bool:
         return location is not None and self._store.blobs.local_file(location.name) is not None
@@ -449,14 +484,22 @@ class Tree:
 
 
 class _View:
-    """The tree of a version where it is shown."""
+    """A version where it is shown. Its tree is opened when something below the version's directory is asked for."""
 
-    __slots__ = ("_base", "tree", "version")
+    __slots__ = ("_tree_of", "base", "version")
 
-    def __init__(self, base: int, version: Version, tree: TreeIndex) -> None:
-        self._base = base
+    def __init__(self, base: int, version: Version, tree_of: Callable[[Version], TreeIndex]) -> None:
+        self._tree_of = tree_of
+        self.base = base
         self.version = version
-        self.tree = tree
+
+    @property
+    def tree(self) -> TreeIndex:
+        return self._tree_of(self.version)
+
+    def has_attributes(self) -> bool:
+        """Whether those of its directory are known without its tree."""
+        return self.version.directories is not None
 
     def checked(self, index: int) -> int:
         """The index, if it is that of a node: a caller may have it from anywhere. Raises NotFoundError."""
@@ -468,26 +511,53 @@ class _View:
         return self.tree.node(self.checked(index))
 
     def attributes(self, index: int) -> Attributes:
+        version = self.version
+        if index == 0 and version.directories is not None:
+            return _version_attributes(self.base, version.directories, version.created_at)
         return self._attributes(self.tree.listed(self.checked(index)))
 
     def children(self, index: int, start: int) -> Iterator[Child]:
-        offset = start + FIRST_OFFSET
-        for listed in self.tree.listing(self.checked(index), start):
-            attributes = self._attributes(listed)
-            yield Child(offset, listed.name, attributes.node, attributes.mode, attributes)
+        # A listing may have a million of these: they are made without the checks of a call by keywords.
+        offset, base, created = start + FIRST_OFFSET, self.base, self.version.created_at
+        make: Callable[..., Any] = tuple.__new__
+        for number, name, is_directory, size, executable, below in self.tree.listing(self.checked(index), start):
+            node = base | number
+            if is_directory:
+                mode, links = DIRECTORY, 2 + below
+            else:
+                mode, links = PROGRAM if executable else FILE, 1
+            attributes = make(Attributes, (node, mode, size, links, created, created, FOREVER))
+            yield make(Child, (offset, name, node, mode, attributes))
             offset += 1
 
     def _attributes(self, listed: Listed) -> Attributes:
         number, _, is_directory, size, executable, subdirectories = listed
         created = self.version.created_at
         if is_directory:
-            return Attributes(self._base | number, DIRECTORY, 0, 2 + subdirectories, created, created, FOREVER)
-        return Attributes(self._base | number, PROGRAM if executable else FILE, size, 1, created, created, FOREVER)
+            return Attributes(self.base | number, DIRECTORY, 0, 2 + subdirectories, created, created, FOREVER)
+        return Attributes(self.base | number, PROGRAM if executable else FILE, size, 1, created, created, FOREVER)
+
+
+def _own_attributes(child: LevelChild) -> Attributes | None:
+    """What a level knows of its child by itself: all of an alias, and of a version that counted its directories."""
+    if child.mode == LINK:
+        return _alias_attributes(child.node, child.created)
+    if child.directories is not None:
+        return _version_attributes(child.node, child.directories, child.created)
+    return None
 
 
 def _alias_attributes(node: int, created: int) -> Attributes:
     size = len(b"v%d" % split(node)[2])
     return Attributes(node, LINK, size, 1, created, created, FOREVER)
+
+
+def _version_attributes(node: int, directories: int, created: int) -> Attributes:
+    return Attributes(node, DIRECTORY, 0, 2 + directories, created, created, FOREVER)
+
+
+def _mapped(tree: TreeIndex) -> int:
+    return tree.size
 
 
 def _artifact_json(member: Membership) -> bytes:

@@ -82,6 +82,7 @@ class FakeStore:
         collection = self._collection(state, path, "sequence")
         number = self._next_number(state, collection)
         row = {"manifest": name.hex(), "digest": manifest.digest(), "size": manifest.size, "count": len(manifest)}
+        row |= {"directories": len({name.partition("/")[0] for name in manifest.entries if "/" in name})}
         row |= {"description": description, "metadata": dict(metadata or {}), "created": CREATED + number * 10**9}
         self._add(state, "versions", collection=collection, number=number, **row)
         for alias in ("latest", *aliases):
@@ -230,13 +231,15 @@ class FakeCatalog:
     def members(self, collection_id: int) -> list[Member]:
         state = self._asked("members")
         found = [
-            Member(r["number"], r["id"], None, r["created"])
+            Member(r["number"], r["id"], None, r["created"], r["directories"])
             for r in state["versions"]
             if r["collection"] == collection_id
         ]
         for link in state["links"]:
             if link["collection"] == collection_id:
-                found.append(Member(link["number"], link["version"], link["id"], CREATED))
+                version = self._by_id(state, "versions", link["version"])
+                rest = version["created"], version["directories"]
+                found.append(Member(link["number"], link["version"], link["id"], *rest))
         return found
 
     def aliases(self, collection_id: int) -> list[Alias]:
@@ -296,6 +299,7 @@ class FakeCatalog:
             created_at=row["created"],
             ttl=None,
             run_id=None,
+            directories=row["directories"],
         )
 
     def _membership(self, state: dict[str, Any], collection: int, number: int) -> Membership:

@@ -7,6 +7,7 @@ import math
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -415,10 +416,33 @@ def test_a_new_name_moves_no_offset(tree: Tree, store: FakeStore, clock: Clock) 
     assert set(after) - set(before) == {b"v2", b"aaa"}
 
 
-def test_a_listing_opens_no_version(tree: Tree, store: FakeStore) -> None:
+def test_a_listing_opens_no_version(tree: Tree, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = {path: attributes.links for path, attributes in walk(Tree(store))}
+    store.catalog.queries.clear()
+    monkeypatch.setattr(store, "tree_of", None)
+    for where in (MNIST, BEST):
+        children = list(tree.listing(find(tree, where).node, 0).children)
+        assert len(children) == (4 if where == MNIST else 3)
+        for child in children:
+            path = f"{where}/{child.name.decode()}"
+            assert child.attributes is not None and child.attributes.links == true[path]
+            assert find(tree, path) == child.attributes
+    assert store.catalog.queries["version"] == 0
+
+
+def test_a_version_that_does_not_know_its_directories_is_opened_only_when_it_is_looked_at(
+    tree: Tree, store: FakeStore
+) -> None:
+    """It was logged when no catalog counted them."""
+    ask = store.catalog.members
+    store.catalog.members = lambda row: [replace(member, directories=None) for member in ask(row)]  # type: ignore[method-assign]
     children = list(tree.listing(find(tree, MNIST).node, 0).children)
     assert [child.attributes is None for child in children] == [True, True, False, False]
     assert store.catalog.queries["version"] == 0
+    assert find(tree, f"{MNIST}/v0").links == 3
+    store.catalog.version = lambda row, ask=store.catalog.version: replace(ask(row), directories=None)  # type: ignore[method-assign]
+    other = Tree(store)
+    assert find(other, f"{MNIST}/v0").links == 3 and find(other, f"{MNIST}/v1").links == 2
 
 
 def test_an_alias_of_a_version_that_is_gone_is_not_shown(store: FakeStore) -> None:

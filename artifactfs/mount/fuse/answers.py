@@ -10,7 +10,8 @@ import contextlib
 import errno
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from ...errors import DamageError
@@ -133,12 +134,10 @@ class Answers:
 
     def _entry(self, found: Found) -> bytes:
         attributes, valid = found
-        seconds, nanoseconds = _timeout(valid)
         if attributes is None:
-            return protocol.ENTRY_OUT.pack(0, 0, seconds, 0, nanoseconds, 0) + bytes(protocol.ATTR.size)
-        attr_seconds, attr_nanoseconds = _timeout(attributes.valid)
+            return protocol.ENTRY_OUT.pack(0, 0, *_timeouts(valid, 0.0)) + bytes(protocol.ATTR.size)
         return protocol.ENTRY_AND_ATTR.pack(
-            attributes.node, 0, seconds, attr_seconds, nanoseconds, attr_nanoseconds, *self._attr(attributes)
+            attributes.node, 0, *_timeouts(valid, attributes.valid), *self._attr(attributes)
         )
 
     def _attr(self, attributes: Attributes) -> tuple[int, ...]:
@@ -148,7 +147,7 @@ class Answers:
         return (
             node,
             size,
-            -(-size // _BLOCK) if mode != DIRECTORY else 0,
+            _blocks(mode, size),
             m_seconds,
             m_seconds,
             c_seconds,
@@ -194,44 +193,61 @@ class Answers:
     # -- directories
 
     def _readdir(self, call: Call) -> Answer:
-        return self._listing(call, lambda child, _: self._dirent(child))
+        return self._listing(call, self._dirents)
 
     def _readdirplus(self, call: Call) -> Answer:
-        return self._listing(call, self._direntplus)
+        return self._listing(call, self._direntpluses)
 
-    def _listing(self, call: Call, packed: Callable[[Child, float], bytes]) -> bytes:
+    def _listing(self, call: Call, packed: Callable[[Iterable[Child], float], Iterator[bytes]]) -> bytes:
+        """As many of the records behind an offset as the caller's buffer takes."""
         _, offset, size, _ = protocol.READ_IN.unpack_from(call.data, BODY)
         if offset >= 1 << 63:
             raise Refusal(errno.EINVAL)
-        dots = [
-            Child(1, b".", call.node, DIRECTORY, None),
-            Child(2, b"..", _UNKNOWN_INO, DIRECTORY, None),
-        ]
-        records = [packed(dot, 0.0) for dot in dots if dot.offset > offset]
-        used = sum(map(len, records))
         listing = self._tree.listing(call.node, max(offset, FIRST_OFFSET - 1))
-        valid = listing.valid
-        for child in listing.children:
-            record = packed(child, valid)
-            used += len(record)
-            if used > size:
+        children: Iterable[Child] = listing.children
+        if offset < FIRST_OFFSET - 1:
+            children = chain(self._dots(call.node, offset), children)
+        records: list[bytes] = []
+        left = size
+        for record in packed(children, listing.valid):
+            left -= len(record)
+            if left < 0:
+                if not records:
+                    raise Refusal(errno.EINVAL)
                 break
             records.append(record)
-        data = b"".join(records)
-        if used and (not records or len(data) > size):
-            raise Refusal(errno.EINVAL)
-        return data
+        return b"".join(records)
 
-    def _dirent(self, child: Child) -> bytes:
-        name = child.name
-        head = protocol.DIRENT.pack(child.node, child.offset, len(name), child.mode >> 12)
-        return head + name + bytes(-len(name) % 8)
+    def _dots(self, node: int, offset: int) -> list[Child]:
+        """`.` and `..`, which the kernel wants no attributes of."""
+        above = self._tree.parent(node)
+        dots = [
+            Child(1, b".", node, DIRECTORY, None),
+            Child(2, b"..", _UNKNOWN_INO if above is None else above, DIRECTORY, None),
+        ]
+        return dots[offset:]
 
-    def _direntplus(self, child: Child, valid: float) -> bytes:
-        attributes = child.attributes
-        if attributes is None:  # the kernel takes the name alone, and asks for the rest when it needs it
-            return bytes(protocol.ENTRY_SIZE) + self._dirent(child)
-        return self._entry(Found(attributes, valid)) + self._dirent(child)
+    def _dirents(self, children: Iterable[Child], _: float) -> Iterator[bytes]:
+        for offset, name, node, mode, _attributes in children:
+            yield protocol.DIRENT.pack(node, offset, len(name), mode >> 12) + name + bytes(-len(name) % 8)
+
+    def _direntpluses(self, children: Iterable[Child], valid: float) -> Iterator[bytes]:
+        """Records with attributes. Of these, neighbours mostly have all in common but number and size."""
+        entry = protocol.ENTRY_TAIL.pack(0, 0, 0, 0, 0)
+        no_attributes = bytes(protocol.ATTR_TAIL.size)
+        shared, tail = None, no_attributes
+        for offset, name, node, mode, attributes in children:
+            length = len(name)
+            pack = _DIRENTPLUS[length]
+            if attributes is None:  # the kernel takes the name alone, and asks for the rest when it needs it
+                yield pack(0, entry, 0, 0, 0, no_attributes, node, offset, length, mode >> 12, name)
+                continue
+            if shared is None or shared[1] != mode or shared[3:] != attributes[3:]:
+                shared = attributes
+                entry = protocol.ENTRY_TAIL.pack(0, *_timeouts(valid, attributes.valid))
+                tail = protocol.ATTR_TAIL.pack(*self._attr(attributes)[3:])
+            bytes_ = attributes[2]
+            yield pack(node, entry, node, bytes_, _blocks(mode, bytes_), tail, node, offset, length, mode >> 12, name)
 
     # -- files
 
@@ -346,6 +362,28 @@ def _sized(value: bytes, size: int) -> bytes:
     if len(value) > size:
         raise Refusal(errno.ERANGE)
     return value
+
+
+class _Packers(dict[int, Callable[..., bytes]]):
+    """What packs a record of a listing, by the bytes of its name."""
+
+    def __missing__(self, length: int) -> Callable[..., bytes]:
+        pack = self[length] = protocol.direntplus(length).pack
+        return pack
+
+
+_DIRENTPLUS = _Packers()
+
+
+def _blocks(mode: int, size: int) -> int:
+    return 0 if mode == DIRECTORY else (size + _BLOCK - 1) // _BLOCK
+
+
+def _timeouts(name: float, attributes: float) -> tuple[int, int, int, int]:
+    """How long a name and its attributes hold, as the kernel has it: the seconds of both, then the nanoseconds."""
+    seconds, nanoseconds = _timeout(name)
+    attr_seconds, attr_nanoseconds = _timeout(attributes)
+    return seconds, attr_seconds, nanoseconds, attr_nanoseconds
 
 
 def _timeout(valid: float) -> tuple[int, int]:

@@ -123,6 +123,19 @@ ENTRY_AND_ATTR = struct.Struct("=QQQQIIQQQQQQIIIIIIIIII")
 ATTR_OUT = struct.Struct("=QIIQQQQQQIIIIIIIIII")
 # ino off namelen type, then the name, padded to 8 bytes
 DIRENT = struct.Struct("=QQII")
+# ENTRY_OUT after its nodeid, and ATTR after ino, size and blocks: what neighbours in a directory have in common
+ENTRY_TAIL = struct.Struct("=QQQII")
+ATTR_TAIL = struct.Struct("=QQQIIIIIIIIII")
+
+
+def direntplus(length: int) -> struct.Struct:
+    """A name of a listing with its attributes, for names of `length` bytes.
+
+    nodeid, ENTRY_TAIL, ino size blocks, ATTR_TAIL, ino off namelen type, and the name, padded to 8 bytes.
+    """
+    return struct.Struct(f"=Q{ENTRY_TAIL.size}sQQQ{ATTR_TAIL.size}sQQII{length + -length % 8}s")
+
+
 # getattr_flags reserved fh sx_flags sx_mask
 STATX_IN = struct.Struct("=IIQII")
 # attr_valid, its nanoseconds, flags, spare; then mask blksize attributes nlink uid gid mode, ino size blocks

@@ -12,14 +12,22 @@ V = TypeVar("V")
 
 
 class Kept(Generic[K, V]):
-    """A bounded table: what was put in first goes first. A value is loaded by one thread while others wait for it."""
+    """A bounded table: what was put in first goes first. A value is loaded by one thread while others wait for it.
 
-    def __init__(self, limit: int) -> None:
+    With `weigh`, the values together weigh `heaviest` at most, unless one alone does more.
+    """
+
+    def __init__(self, limit: int, *, weigh: Callable[[V], int] | None = None, heaviest: int = 0) -> None:
         self._limit = limit
+        self._weigh = weigh
+        self._heaviest = heaviest
         self._values: OrderedDict[K, V] = OrderedDict()
         self._guard = threading.Lock()
         self._loading: dict[K, threading.Lock] = {}
         self.get = self._values.get
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
 
     def put(self, key: K, value: V) -> V:
         with self._guard:
@@ -27,6 +35,10 @@ class Kept(Generic[K, V]):
             self._values.move_to_end(key)
             while len(self._values) > self._limit:
                 self._values.popitem(last=False)
+            if self._weigh is not None:
+                weight = sum(map(self._weigh, self._values.values()))
+                while weight > self._heaviest and len(self._values) > 1:
+                    weight -= self._weigh(self._values.popitem(last=False)[1])
         return value
 
     def load(self, key: K, read: Callable[[], V]) -> V:

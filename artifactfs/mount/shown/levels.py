@@ -46,13 +46,17 @@ class Changing(Protocol):
 
 
 class LevelChild(NamedTuple):
-    """A name in a directory that changes. Its offset is a function of what it names, so others do not move it."""
+    """A name in a directory that changes. Its offset is a function of what it names, so others do not move it.
+
+    `directories` are those at the top of a version's tree, None where that is not known (and for all else).
+    """
 
     offset: int
     name: bytes
     node: int
     mode: int
     created: int
+    directories: int | None = None
 
 
 class Level:
@@ -159,7 +163,9 @@ def level_of_members(
 def _version(member: Member) -> LevelChild:
     number = _bounded(member.number, INDEX_LIMIT, "number")
     node = version_node(_bounded(member.version_id, ROW_LIMIT, "id"), member.link_id)
-    return LevelChild(FIRST_OFFSET + number, b"v%d" % number, node, DIRECTORY, _time(member.created_at))
+    return LevelChild(
+        FIRST_OFFSET + number, b"v%d" % number, node, DIRECTORY, _time(member.created_at), _count(member.directories)
+    )
 
 
 def _link(alias: Alias, created: int) -> LevelChild:
@@ -186,6 +192,10 @@ def _shown(rows: Iterable[Row], child: Callable[[Row], LevelChild], dropped: Dro
 
 def _time(value: int) -> int:
     return _bounded(value, _LATEST_TIME, "time")
+
+
+def _count(value: int | None) -> int | None:
+    return None if value is None else _bounded(value, INDEX_LIMIT, "count of directories")
 
 
 def _bounded(value: int, limit: int, what: str) -> int:
