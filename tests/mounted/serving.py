@@ -1,13 +1,15 @@
 """The worker command of the tests' mounts: `serving.py STORE REFRESH [OLD_KERNEL] --handover TEXT`.
 
 OLD_KERNEL is the word `old`: then nothing is agreed with the kernel that Linux 6.8 could not do. While there is a file
-`hang` in the store, whoever opens a blob makes a file `taken` and waits for ever.
+`hang` in the store, whoever opens a blob makes a file `taken` and waits for ever; with a file `pause`, he waits until
+that is gone.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "mount"))
@@ -32,6 +34,9 @@ class HangingReader(Reader):
         if (self._root / "hang").exists():
             (self._root / "taken").touch()
             threading.Event().wait()
+        while (self._root / "pause").exists():
+            (self._root / "taken").touch()
+            time.sleep(0.01)
         return super().open(blob, size, hint, blocks=blocks)
 
 
