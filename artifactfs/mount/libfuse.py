@@ -44,6 +44,7 @@ _PREFERRED_IO: Final = 1 << 16
 _NAME_MAX: Final = 255
 _UNKNOWN_INO: Final = 0xFFFFFFFF
 _SECOND: Final = 10**9
+_DOTS: Final = b".", b".."
 _KEPT_PATHS: Final = 4096
 _WRITABLE: Final = 0x200
 """PyBUF_WRITE, for a view of memory that may be written."""
@@ -268,9 +269,13 @@ class Libfuse:
         return 0 if count else -errno.EINVAL
 
     def _children(self, node: int, offset: int) -> Iterator[Child]:
-        dots = [Child(1, b".", node, DIRECTORY, None), Child(2, b"..", _UNKNOWN_INO, DIRECTORY, None)]
         listing = self._tree.listing(node, max(offset, FIRST_OFFSET - 1))
-        return chain((dot for dot in dots if dot.offset > offset), listing.children)
+        if offset >= len(_DOTS):
+            return listing.children
+        above = self._tree.parent(node)
+        nodes = node, _UNKNOWN_INO if above is None else above
+        dots = [Child(place + 1, _DOTS[place], nodes[place], DIRECTORY, None) for place in range(offset, len(_DOTS))]
+        return chain(dots, listing.children)
 
     # -- bytes
 

@@ -328,6 +328,7 @@ def test_listings_go_on_where_they_stopped(caller: Caller) -> None:
             offset = part[-1][2]
         assert found == whole
     assert caller.listing(whole[100][2]) == whole[101:]
+    assert [node for _, node, _ in whole[:2]] == [caller.stat(V0 + b"/many").st_ino, caller.stat(V0).st_ino]
     assert all(caller.stat(V0 + b"/many/" + name).st_ino == node for name, node, _ in whole[2:9])
     with failing("EINVAL"):
         caller.listing(-1)
