@@ -28,7 +28,9 @@ def test_what_is_tried_for_what_was_asked() -> None:
 
 
 def test_without_libfuse_it_says_how_to_install_it() -> None:
-    with pytest.raises(TransportError, match=r"^libfuse 2 is not installed; install it with `apt-get install libfuse2`"):
+    with pytest.raises(
+        TransportError, match=r"^libfuse 2 is not installed; install it with `apt-get install libfuse2`"
+    ):
         transports.in_turn("libfuse", missing)
 
 
