@@ -107,6 +107,11 @@ def completion_instruction() -> str | None:
     return os.environ.get(COMPLETION_VARIABLE) or None
 
 
+def notify_socket() -> str | None:
+    """Where systemd waits to hear how the service stands, or None where it is none."""
+    return os.environ.get("NOTIFY_SOCKET") or None
+
+
 def default_entity() -> str:
     """The user's login name, made into one that is allowed."""
     return _as_name(_login_name())

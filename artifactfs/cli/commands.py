@@ -51,6 +51,7 @@ COMMANDS: dict[str, Listed] = {
     "mount": Listed("mounts", "Show a store as a directory.", "Mount"),
     "umount": Listed("mounts", "Take a mount down.", "Mount"),
     "mounts": Listed("mounts", "List the mounts.", "Mount"),
+    "install-mount-helper": Listed("helper", "Let mount(8) and /etc/fstab mount stores.", "Mount"),
     "runs": Listed("runs", "List the runs that logged or used artifacts, or show one.", "Lineage"),
     "lineage": Listed("lineage", "Show what a version or a run was made from, and what from it.", "Lineage"),
     "completion": Listed("completion", "Print the script that completes words in a shell.", "Shell"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidError
+from ..names import LATEST
 from . import completion
 from .amounts import age
 from .commands import command
@@ -57,6 +58,8 @@ class Mountpoint(click.Path):
     help="How old a list of versions and aliases may be.",
 )
 @click.option("--nonempty", is_flag=True, help="Mount over a directory that holds files.")
+@click.option("--noexec", is_flag=True, help="Let no program in it be run.")
+@click.option("--systemd-unit", is_flag=True, help="Mount nothing; print a systemd unit that mounts it so.")
 def mount(
     invocation: Invocation,
     directory: str,
@@ -67,6 +70,8 @@ def mount(
     no_passthrough: bool,
     refresh: float,
     nonempty: bool,
+    noexec: bool,
+    systemd_unit: bool,
 ) -> None:
     """Show a store as a directory.
 
@@ -75,11 +80,16 @@ def mount(
     """
     if transport == "libfuse":
         raise InvalidError("this version mounts by the kernel's own protocol only; leave --transport away")
-    shown = _written(find(invocation, where), invocation)
+    place = find(invocation, where)
+    if systemd_unit:
+        _print_unit(invocation, directory, place, where)
+        return
+    shown = _written(place, invocation)
     config = invocation.config
     # The keeper must not inherit an open catalog.
     invocation.close()
-    from ..mount import session
+    from ..config import notify_socket
+    from ..mount import session, unit
 
     invocation.when_interrupted = "nothing stays mounted"
     worker = [sys.executable, "-m", "artifactfs.cli.main", "--store", config.store, "mount-worker"]
@@ -95,9 +105,12 @@ def mount(
         allow_other=True if allow_other else None,
         passthrough=not no_passthrough,
         nonempty=nonempty,
+        noexec=noexec,
         notice=invocation.output.note,
-        ready=lambda mounted: _announce(invocation, mounted),
+        ready=lambda mounted: _announce(invocation, mounted, is_service=foreground),
     )
+    if foreground:
+        unit.tell(notify_socket(), unit.STOPPING)
 
 
 @command("umount", examples=["artifactfs umount ~/artifacts"])
@@ -164,7 +177,44 @@ def _written(place: Place, invocation: Invocation) -> str:
     return "/".join(record.name for record in (place.entity, place.project) if record is not None)
 
 
-def _announce(invocation: Invocation, info: MountInfo) -> None:
+def _print_unit(invocation: Invocation, directory: str, place: Place, where: str | None) -> None:
+    """The unit of a service that mounts as this command line would. An alias is followed when the service starts."""
+    from ..mount import unit
+
+    shown = _written(place, invocation)
+    if place.collection is not None:
+        shown = f"{place.collection.path}:{(where or '').partition(':')[2] or LATEST}"
+    mountpoint = os.path.abspath(directory)
+    program = [sys.executable, "-m", "artifactfs"]
+    at_store = [*program, "--store", invocation.config.store]
+    start = [*at_store, "mount", "--foreground", *_options_given("systemd_unit", "foreground"), "--", mountpoint]
+    text = unit.unit_text(mountpoint, start + ([shown] if shown else []), [*program, "umount", "--lazy", mountpoint])
+    name = unit.unit_name(mountpoint)
+    invocation.output.text(text)
+    invocation.output.note(f"write this to ~/.config/systemd/user/{name}, then `systemctl --user enable --now {name}`")
+
+
+def _options_given(*others: str) -> list[str]:
+    """The options of this command that were given, as words again, but for these others."""
+    context = click.get_current_context()
+    words = []
+    for option in context.command.params:
+        name = option.name or ""
+        if not isinstance(option, click.Option) or not option.expose_value or name in others:
+            continue
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            words.append(option.opts[-1])
+            if not option.is_flag:
+                words.append(str(context.params[name]))
+    return words
+
+
+def _announce(invocation: Invocation, info: MountInfo, *, is_service: bool) -> None:
+    if is_service:
+        from ..config import notify_socket
+        from ..mount import unit
+
+        unit.tell(notify_socket(), unit.READY)
     if invocation.output.json:
         invocation.output.data(info.to_json())
     else:

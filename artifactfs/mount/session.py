@@ -52,6 +52,7 @@ def mount(
     allow_other: bool | None = None,
     passthrough: bool = True,
     nonempty: bool = False,
+    noexec: bool = False,
     notice: Notice | None = None,
     ready: Callable[[MountInfo], None] | None = None,
 ) -> MountInfo:
@@ -60,8 +61,8 @@ def mount(
     `worker_command` is run as `[*worker_command, "--handover", TEXT]` and must call `worker.serve_worker`. `store` is
     the location that is shown, `where` what to show of it. `allow_other` is on for root unless it is said. `notice`
     is told what was cleaned up; `ready` is called when the tree can be read. `private` are more directories that
-    serving the mount needs. When this is interrupted, nothing stays mounted. Raises MountConflictError, MountError,
-    NotAllowedError, and what the worker raised when it started.
+    serving the mount needs. `noexec` lets no program in it be run. When this is interrupted, nothing stays mounted.
+    Raises MountConflictError, MountError, NotAllowedError, and what the worker raised when it started.
     """
     place = system.real_place(mountpoint)
     stem = state.file_stem(state_dir, place)
@@ -79,6 +80,7 @@ def mount(
         log="" if foreground else stem + ".log",
         allow_other=allow_other,
         passthrough=passthrough,
+        noexec=noexec,
         report=-1,
         limit=_START_LIMIT,
     )

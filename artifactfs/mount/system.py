@@ -21,7 +21,7 @@ from ..mounttable import OWN_TYPE, Mounted, mount_table
 TYPE = OWN_TYPE
 DEVICE = "/dev/fuse"
 
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MNT_DETACH = 2
 _CAP_SYS_ADMIN = 21
 _MAX_READ = 1 << 20
@@ -117,17 +117,17 @@ def may_pass_through() -> bool:
         return is_privileged() and mapping.read().split() == ["0", "0", "4294967295"]
 
 
-def attach(mountpoint: str, source: str, *, allow_other: bool) -> int:
+def attach(mountpoint: str, source: str, *, allow_other: bool, noexec: bool = False) -> int:
     """Mount a new FUSE connection; the descriptor of its device. Raises MountError, NotAllowedError."""
     options = f"default_permissions,max_read={_MAX_READ}" + (",allow_other" if allow_other else "")
     if not is_privileged():
-        return _attach_by_helper(mountpoint, source, options)
+        return _attach_by_helper(mountpoint, source, options + (",noexec" if noexec else ""))
     try:
         device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise MountError(f"{DEVICE} cannot be opened ({error.strerror}); load the kernel's fuse module") from None
     data = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},{options}"
-    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | (_MS_NOEXEC if noexec else 0)
     code = _call("mount", os.fsencode(source), os.fsencode(mountpoint), TYPE.encode(), flags, data.encode())
     if code:
         os.close(device)

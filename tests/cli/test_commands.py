@@ -16,7 +16,7 @@ SHOWN = artifactfs.list_commands(CONTEXT)
 
 OF_THIS_VERSION = (
     "init log add remove status ls show cat download checkout diff verify alias unalias link unlink describe ttl "
-    "rename delete mount umount mounts runs lineage completion help"
+    "rename delete mount umount mounts install-mount-helper runs lineage completion help"
 )
 
 

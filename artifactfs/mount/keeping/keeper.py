@@ -52,6 +52,7 @@ class Orders:
     log: str
     allow_other: bool
     passthrough: bool
+    noexec: bool
     report: int
     limit: float = START_LIMIT
 
@@ -291,7 +292,10 @@ def main() -> int:
     try:
         if orders.log:
             redirect(orders.log)
-        keeper = Keeper(orders, system.attach(orders.mountpoint, orders.source, allow_other=orders.allow_other))
+        keeper = Keeper(
+            orders,
+            system.attach(orders.mountpoint, orders.source, allow_other=orders.allow_other, noexec=orders.noexec),
+        )
     except Exception as error:
         state.report_failure(orders.report, error)
         return 1
