@@ -15,7 +15,7 @@ import math
 import stat
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -24,23 +24,12 @@ import xxhash
 from ..errors import MissingBlobError, NotFoundError, UnavailableError
 from ..names import HIDDEN, parse_version_name, shown
 from ..reader import BytesBlob, OpenBlob
-from ..records import Alias, Collection, Location, Member, Membership, Namespace, Version
+from ..records import Alias, Collection, Location, Member, Membership, Namespace, Touched, Version
 from ..treeindex import Listed, Node, TreeIndex
+from .shown.freshness import UNREADABLE, Freshness, Newest
+from .shown.heldlevels import HeldLevels
 from .shown.kept import Kept
-from .shown.levels import (
-    DIRECTORY,
-    FIRST_OFFSET,
-    LINK,
-    SECOND,
-    UNREADABLE,
-    Freshness,
-    Level,
-    LevelChild,
-    level_of_collections,
-    level_of_members,
-    level_of_namespaces,
-    version_node,
-)
+from .shown.levels import DIRECTORY, FIRST_OFFSET, LINK, SECOND, Level, LevelChild, version_node
 from .shown.nodes import ROOT, Kind, node_id, split
 
 FOREVER = math.inf
@@ -66,17 +55,18 @@ class Browsing(Protocol):
     """What the tree asks of a catalog; see catalog.protocol.Catalog."""
 
     def last_change(self) -> int: ...
+    def changes_between(self, after: int, upto: int) -> frozenset[Touched] | None: ...
     def entities(self) -> list[Namespace]: ...
     def projects(self, entity_id: int) -> list[Namespace]: ...
     def types(self, project_id: int) -> list[Namespace]: ...
-    def collections_of_type(self, type_id: int) -> list[Collection]: ...
+    def collections_of_type(self, type_id: int, names: Sequence[str] | None = None) -> list[Collection]: ...
     def entity(self, name: str) -> Namespace: ...
     def project(self, entity: str, name: str) -> Namespace: ...
     def collection(self, entity: str, project: str, name: str) -> Collection: ...
     def version(self, version_id: int) -> Version: ...
     def linked(self, link_id: int) -> Membership: ...
-    def members(self, collection_id: int) -> list[Member]: ...
-    def aliases(self, collection_id: int) -> list[Alias]: ...
+    def members(self, collection_id: int, numbers: Sequence[int] | None = None) -> list[Member]: ...
+    def aliases(self, collection_id: int, names: Sequence[str] | None = None) -> list[Alias]: ...
     def membership(self, collection_id: int, version: str) -> Membership: ...
 
 
@@ -168,7 +158,7 @@ class Tree:
         self._root = root
         self._clock = clock
         self._freshness = Freshness(store.catalog, refresh, clock)
-        self._levels: Kept[int, Level] = Kept(_KEPT_LEVELS)
+        self._levels = HeldLevels(store.catalog, _KEPT_LEVELS, lambda: self.started, self._drop)
         self._views: Kept[tuple[int, int], _View] = Kept(_KEPT_VIEWS)
         # Mapped pages count as memory of all who map them: so what is mapped is bounded in bytes too.
         self._trees: Kept[bytes, TreeIndex] = Kept(_KEPT_TREES, weigh=_mapped, heaviest=_KEPT_TREE_BYTES)
@@ -203,6 +193,10 @@ class Tree:
         else:
             root = ROOT
         return cls(store, root, where, refresh=refresh)
+
+    def follow(self, newest: Newest) -> None:
+        """Heed what other processes of the mount tell of changes, and tell them."""
+        self._freshness.follow(newest)
 
     def lookup(self, parent: int, name: bytes) -> Found:
         """The child of that name."""
@@ -342,41 +336,32 @@ class Tree:
 
     def _level(self, node: int) -> tuple[Level, float]:
         change, valid = self._freshness.now()
-        level = self._levels.get(node)
-        if level is not None and (level.change == change or self._freshness.rests()):
-            return level, valid
+        seen = self._levels.seen(node)
+        if seen is not None and self._freshness.rests():
+            return seen, valid
         began = self._clock()
         try:
-            level = self._levels.put(node, self._read_level(node, change))
+            level = self._levels.level(node, change)
         except UNREADABLE:
             self._freshness.failed(began)
-            if level is None:
+            if seen is None:
                 raise
-            return level, valid
-        for child in level.children:
-            if child.mode == LINK:
-                self._alias_times.put(child.node, child.created)
-            elif split(child.node)[0] < Kind.ALIAS:
-                self._parents.put(child.node, node)
+            return seen, valid
+        if level is not seen:
+            self._note_children(node, level, seen)
         return level, valid
 
-    def _read_level(self, node: int, change: int) -> Level:
-        kind, row, _ = split(node)
-        catalog = self._catalog
-        rest = self.started, self._drop
-        if kind == Kind.STORE:
-            if node != ROOT:
-                raise NotFoundError(f"no node {node}")
-            return level_of_namespaces(change, Kind.ENTITY, catalog.entities(), *rest)
-        if kind == Kind.ENTITY:
-            return level_of_namespaces(change, Kind.PROJECT, catalog.projects(row), *rest)
-        if kind == Kind.PROJECT:
-            return level_of_namespaces(change, Kind.TYPE, catalog.types(row), *rest)
-        if kind == Kind.TYPE:
-            return level_of_collections(change, catalog.collections_of_type(row), *rest)
-        # Aliases first: one may then point to an older version than it does by now, but never to one not seen yet.
-        aliases = catalog.aliases(row)
-        return level_of_members(change, catalog.members(row), aliases, *rest)
+    def _note_children(self, node: int, level: Level, seen: Level | None) -> None:
+        """Keep what is asked of a child by its node alone; of those that were not seen before."""
+        for alias in level.aliases():
+            self._alias_times.put(alias.node, alias.created)
+        kind = split(node)[0]
+        if kind >= Kind.COLLECTION:
+            return
+        known = {} if seen is None else seen.by_name
+        for name, child in level.by_name.items():
+            if name not in known:
+                self._parents.put(child.node, node)
 
     def _drop(self, text: str) -> None:
         if self._dropped.get(text) is None:
@@ -385,28 +370,35 @@ class Tree:
 
     def _level_attributes(self, node: int) -> Attributes:
         level, valid = self._level(node)
-        return Attributes(node, DIRECTORY, 0, 2 + level.directories, level.modified, level.created, valid)
+        return _attributes_of_level(node, level, valid)
 
     def _level_children(self, level: Level, offset: int) -> Iterator[Child]:
+        change, valid = self._freshness.now()
         children = level.children
         for place in range(bisect_right(level.offsets, offset), len(children)):
             child = children[place]
-            yield Child(child.offset, child.name, child.node, child.mode, self._known_attributes(child))
+            attributes = self._known_attributes(child, change, valid)
+            yield Child(child.offset, child.name, child.node, child.mode, attributes)
 
     def _attributes_of(self, child: LevelChild) -> Attributes:
         return _own_attributes(child) or self.attributes(child.node)
 
-    def _known_attributes(self, child: LevelChild) -> Attributes | None:
-        """The attributes of a child if nothing must be read for them: a listing must not open every version."""
+    def _known_attributes(self, child: LevelChild, change: int, valid: float) -> Attributes | None:
+        """The attributes of a child if nothing must be read for them: a listing must not open every version.
+
+        Those of an alias are never told so: it may have moved before the listing arrives where it is kept, and a name
+        must not go back. (A lookup holds up others of the same name.)
+        """
+        if child.mode == LINK:
+            return None
         own = _own_attributes(child)
         if own is not None:
             return own
         kind, row, _ = split(child.node)
         if kind < Kind.ALIAS:
-            level = self._levels.get(child.node)
-            is_known = level is not None and level.change == self._freshness.now()[0]
-        else:
-            is_known = (kind, row) in self._views and self._view(kind, row).has_attributes()
+            level = self._levels.current(child.node, change)
+            return None if level is None else _attributes_of_level(child.node, level, valid)
+        is_known = (kind, row) in self._views and self._view(kind, row).has_attributes()
         return self.attributes(child.node) if is_known else None
 
     def _membership(self, kind: int, row: int) -> tuple[Membership, float]:
@@ -462,9 +454,10 @@ class Tree:
         data = self._document(kind, row, index)
         if index == _MANIFEST:
             return Attributes(node, FILE, len(data), 1, created, created, FOREVER)
-        # Cached pages are dropped when the time of a file is another: so it has to follow the contents.
+        # Cached pages are dropped when the time of a file is another: so it has to follow the contents, and is asked
+        # for with every read. Whoever tells the kernel of changes could not name all the files that an alias is in.
         modified = created // SECOND * SECOND + xxhash.xxh3_64_intdigest(data) % SECOND
-        return Attributes(node, FILE, len(data), 1, modified, created, self._membership(kind - 2, row)[1])
+        return Attributes(node, FILE, len(data), 1, modified, created, 0.0)
 
     def _hidden_child(self, kind: int, row: int, name: bytes, which: int) -> Child:
         node = node_id(Kind(kind), row, which)
@@ -545,6 +538,10 @@ def _own_attributes(child: LevelChild) -> Attributes | None:
     if child.directories is not None:
         return _version_attributes(child.node, child.directories, child.created)
     return None
+
+
+def _attributes_of_level(node: int, level: Level, valid: float) -> Attributes:
+    return Attributes(node, DIRECTORY, 0, 2 + level.directories, level.modified, level.created, valid)
 
 
 def _alias_attributes(node: int, created: int) -> Attributes:

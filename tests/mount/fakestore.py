@@ -20,7 +20,7 @@ from artifactfs.digest import blob_digest
 from artifactfs.errors import NotFoundError
 from artifactfs.manifest import Entry, Manifest
 from artifactfs.reader import Reader
-from artifactfs.records import Alias, Collection, Location, Member, Membership, Namespace, Version
+from artifactfs.records import Alias, Collection, Location, Member, Membership, Namespace, Touched, Version
 from artifactfs.treeindex import TreeIndex, build
 
 CREATED = 1_700_000_000 * 10**9
@@ -192,6 +192,10 @@ class FakeCatalog:
     def last_change(self) -> int:
         return self._asked("last_change")["change"]
 
+    def changes_between(self, after: int, upto: int) -> frozenset[Touched] | None:
+        """It does not know: whoever keeps levels reads them again."""
+        return frozenset() if after == upto else None
+
     def entities(self) -> list[Namespace]:
         return [Namespace(r["id"], r["name"]) for r in self._sorted("entities")]
 
@@ -201,9 +205,10 @@ class FakeCatalog:
     def types(self, project_id: int) -> list[Namespace]:
         return [Namespace(r["id"], r["name"]) for r in self._sorted("types") if r["project"] == project_id]
 
-    def collections_of_type(self, type_id: int) -> list[Collection]:
+    def collections_of_type(self, type_id: int, names: Sequence[str] | None = None) -> list[Collection]:
         state = self._asked("collections_of_type")
-        return [self._record(state, r) for r in state["collections"] if r["type"] == type_id]
+        rows = [r for r in state["collections"] if r["type"] == type_id and (names is None or r["name"] in names)]
+        return [self._record(state, r) for r in rows]
 
     def entity(self, name: str) -> Namespace:
         return self._one(self.entities(), name)
@@ -228,7 +233,7 @@ class FakeCatalog:
         link = self._by_id(state, "links", link_id)
         return self._membership(state, link["collection"], link["number"])
 
-    def members(self, collection_id: int) -> list[Member]:
+    def members(self, collection_id: int, numbers: Sequence[int] | None = None) -> list[Member]:
         state = self._asked("members")
         found = [
             Member(r["number"], r["id"], None, r["created"], r["directories"])
@@ -240,11 +245,12 @@ class FakeCatalog:
                 version = self._by_id(state, "versions", link["version"])
                 rest = version["created"], version["directories"]
                 found.append(Member(link["number"], link["version"], link["id"], *rest))
-        return found
+        return [member for member in found if numbers is None or member.number in numbers]
 
-    def aliases(self, collection_id: int) -> list[Alias]:
+    def aliases(self, collection_id: int, names: Sequence[str] | None = None) -> list[Alias]:
         state = self._asked("aliases")
-        return [Alias(r["id"], r["name"], r["number"]) for r in state["aliases"] if r["collection"] == collection_id]
+        rows = [r for r in state["aliases"] if r["collection"] == collection_id]
+        return [Alias(r["id"], r["name"], r["number"]) for r in rows if names is None or r["name"] in names]
 
     def membership(self, collection_id: int, version: str) -> Membership:
         state = self._asked("membership")

@@ -24,7 +24,7 @@ from artifactfs.errors import (
     SchemaError,
     UnavailableError,
 )
-from artifactfs.mount.shown.levels import FIRST_OFFSET
+from artifactfs.mount.shown.levels import FIRST_OFFSET, LINK
 from artifactfs.mount.shown.nodes import ROOT, Kind, node_id
 from artifactfs.mount.tree import FOREVER, Attributes, Tree
 
@@ -425,8 +425,11 @@ def test_a_listing_opens_no_version(tree: Tree, store: FakeStore, monkeypatch: p
         assert len(children) == (4 if where == MNIST else 3)
         for child in children:
             path = f"{where}/{child.name.decode()}"
-            assert child.attributes is not None and child.attributes.links == true[path]
-            assert find(tree, path) == child.attributes
+            if child.mode == LINK:
+                assert child.attributes is None  # it may move before the listing arrives
+            else:
+                assert child.attributes is not None and child.attributes.links == true[path]
+            assert child.attributes in (None, find(tree, path))
     assert store.catalog.queries["version"] == 0
 
 
@@ -437,7 +440,7 @@ def test_a_version_that_does_not_know_its_directories_is_opened_only_when_it_is_
     ask = store.catalog.members
     store.catalog.members = lambda row: [replace(member, directories=None) for member in ask(row)]  # type: ignore[method-assign]
     children = list(tree.listing(find(tree, MNIST).node, 0).children)
-    assert [child.attributes is None for child in children] == [True, True, False, False]
+    assert all(child.attributes is None for child in children)
     assert store.catalog.queries["version"] == 0
     assert find(tree, f"{MNIST}/v0").links == 3
     store.catalog.version = lambda row, ask=store.catalog.version: replace(ask(row), directories=None)  # type: ignore[method-assign]

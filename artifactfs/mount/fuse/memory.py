@@ -8,6 +8,7 @@ once, so a process that is killed leaves each word as it was or as it was to be.
     2        flags that were agreed
     3        newest change of the catalog that is known here
     4        resends that the keeper asked for
+    5        the change up to which the kernel was told of names that changed
     8..31    the table of open files' own (openfiles.py)
     32, 33   how many were ever noted in each of the two rings
     128..255 ring of requests that a worker died of: unique, deaths
@@ -24,6 +25,7 @@ time that answers took: word n counts those of n bits of nanoseconds. Each fligh
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import time
@@ -40,7 +42,7 @@ THREADS: Final = 64
 _WORD = 8
 _MAGIC = int.from_bytes(b"afsmoun2", "little")
 _CACHED, _PASSTHROUGH = 1, 2
-_MINOR_AND_MODE, _FLAGS, _NEWEST, _RESENDS = 1, 2, 3, 4
+_MINOR_AND_MODE, _FLAGS, _NEWEST, _RESENDS, _TOLD = 1, 2, 3, 4, 5
 _DEADLY_COUNT, _INTERRUPTED_COUNT = 32, 33
 _DEADLY_AT, _DEADLY_RING = 128, 64
 _INTERRUPTED_AT, _INTERRUPTED_RING = 256, 256
@@ -156,6 +158,23 @@ class Memory:
     @newest_change.setter
     def newest_change(self, change: int) -> None:
         self.words[_NEWEST] = change
+
+    def note_change(self, change: int) -> None:
+        """Tell everybody of a change, unless a newer one is told already. By one thread of a process at a time."""
+        fcntl.lockf(self.descriptor, fcntl.LOCK_EX, 1, _NEWEST * _WORD)
+        try:
+            self.words[_NEWEST] = max(change, self.words[_NEWEST])
+        finally:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, _NEWEST * _WORD)
+
+    @property
+    def told_change(self) -> int:
+        """The change up to which the kernel was told of names that changed; 0 before it was told of any."""
+        return self.words[_TOLD]
+
+    @told_change.setter
+    def told_change(self, change: int) -> None:
+        self.words[_TOLD] = change
 
     @property
     def resends(self) -> int:

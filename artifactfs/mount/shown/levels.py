@@ -1,19 +1,20 @@
-"""Levels: the directories that change, as they were at one change of the catalog, and how old that may be.
+"""Levels: the directories that change, as they were at one time.
 
 Owns the order and offsets of a listing, and the times that tell a reader that it changed. What is read from the
-catalog for which directory, tree.py says.
+catalog for which directory, and when, heldlevels.py says.
 """
 
 from __future__ import annotations
 
 import stat
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol, TypeVar
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple, TypeVar
 
 import xxhash
 
-from ...errors import Error, NotAllowedError, StoreError
+from ...errors import Error, StoreError
 from ...names import check_alias, check_name, shown
 from ...records import Alias, Collection, Member, Namespace
 from .nodes import INDEX_LIMIT, ROW_LIMIT, Kind, node_id
@@ -30,19 +31,10 @@ SECOND = 10**9
 
 _ALIAS_OFFSETS = 1 << 40
 _LATEST_TIME = 1 << 63
-_LONGEST_REST = 30.0
-
-UNREADABLE = (StoreError, NotAllowedError)
-"""What a catalog raises that cannot be read now. What was seen last stays."""
+_PRINTS = 1 << 64
 
 Dropped = Callable[[str], None]
 """Is told of each row that cannot be shown, as the catalog is not ours alone to write."""
-
-
-class Changing(Protocol):
-    """What has changes that are counted; see catalog.protocol.Catalog."""
-
-    def last_change(self) -> int: ...
 
 
 class LevelChild(NamedTuple):
@@ -60,73 +52,41 @@ class LevelChild(NamedTuple):
 
 
 class Level:
-    """The contents of a directory that changes, as they were at the catalog's change `change`."""
+    """The contents of a directory that changes, as they were at one time; `otherwise` is the time of an empty one."""
 
-    __slots__ = ("by_name", "change", "children", "created", "directories", "modified", "offsets")
+    __slots__ = ("_otherwise", "_print", "by_name", "children", "created", "directories", "modified", "offsets")
 
-    def __init__(self, change: int, children: list[LevelChild], otherwise: int) -> None:
-        self.change = change
+    def __init__(self, children: Iterable[LevelChild], otherwise: int, print_: int | None = None) -> None:
         self.children = sorted(children)
         self.offsets = [child.offset for child in self.children]
         self.by_name = {child.name: child for child in self.children}
         self.directories = sum(child.mode == DIRECTORY for child in self.children)
+        self._otherwise = otherwise
         times = [child.created for child in self.children if child.created]
         self.created = min(times, default=otherwise)
         # Whoever keeps a listing drops it when the directory's time is another: so it has to follow the contents.
-        print_ = xxhash.xxh3_64_intdigest(repr(self.children).encode())
-        self.modified = max(times, default=otherwise) // SECOND * SECOND + print_ % SECOND
+        self._print = _print(self.children) if print_ is None else print_ % _PRINTS
+        self.modified = max(times, default=otherwise) // SECOND * SECOND + self._print % SECOND
+
+    def aliases(self) -> list[LevelChild]:
+        """The children that are aliases: all of them stand behind the directories."""
+        return self.children[bisect_left(self.offsets, _ALIAS_OFFSETS) :]
+
+    def brought_up(self, names: AbstractSet[bytes], children: Iterable[LevelChild]) -> Level:
+        """The level with these children in place of what it has under the names."""
+        fresh = {child.name: child for child in children}
+        gone = [self.by_name[name] for name in names if name in self.by_name]
+        if gone == [child for name in names if (child := fresh.get(name)) is not None]:
+            return self
+        going = {child.name for child in gone}
+        left = [child for child in self.children if child.name not in going] if going else self.children
+        print_ = self._print - _print(gone) + _print(fresh.values())
+        return Level([*left, *fresh.values()], self._otherwise, print_)
 
 
-class Freshness:
-    """The catalog's newest change, asked for at most every `refresh` seconds.
-
-    A catalog that fails is left alone for as long as it took to fail: one that is locked fails after a long wait.
-    """
-
-    def __init__(self, catalog: Changing, refresh: float, clock: Callable[[], float]) -> None:
-        self._catalog = catalog
-        self._refresh = refresh
-        self._clock = clock
-        self._guard = threading.Lock()
-        self._seen: tuple[int, float] | None = None
-        self._rest_ends = clock()
-
-    def now(self) -> tuple[int, float]:
-        """The change that is to be shown, and for how many seconds it still is."""
-        seen, now = self._seen, self._clock()
-        if seen is not None and now < seen[1]:
-            return seen[0], min(seen[1] - now, self._refresh)
-        # One thread asks. While the catalog takes its time, the others go on with what was seen last.
-        if not self._guard.acquire(blocking=seen is None):
-            assert seen is not None
-            return seen[0], 0.0
-        try:
-            seen, now = self._seen, self._clock()
-            if seen is None or now >= seen[1]:
-                seen = self._seen = self._ask(seen)
-            return seen[0], min(max(seen[1] - self._clock(), 0.0), self._refresh)
-        finally:
-            self._guard.release()
-
-    def rests(self) -> bool:
-        """Whether the catalog failed so lately that what was seen last is to be shown without a question."""
-        return self._clock() < self._rest_ends
-
-    def failed(self, began: float) -> float:
-        """A question asked at `began` failed; the time when the next one may be asked."""
-        now = self._clock()
-        self._rest_ends = now + max(self._refresh, min(now - began, _LONGEST_REST))
-        return self._rest_ends
-
-    def _ask(self, seen: tuple[int, float] | None) -> tuple[int, float]:
-        began = self._clock()
-        try:
-            change = self._catalog.last_change()
-        except UNREADABLE:
-            if seen is None:
-                raise
-            return seen[0], self.failed(began)
-        return change, self._clock() + self._refresh
+def _print(children: Iterable[LevelChild]) -> int:
+    """A number that follows the children, in whatever order: that of some is the difference of two."""
+    return sum(xxhash.xxh3_64_intdigest(repr(child).encode()) for child in children) % _PRINTS
 
 
 def version_node(version_id: int, link_id: int | None) -> int:
@@ -134,30 +94,32 @@ def version_node(version_id: int, link_id: int | None) -> int:
     return node_id(Kind.VERSION, version_id) if link_id is None else node_id(Kind.LINK, link_id)
 
 
-def level_of_namespaces(
-    change: int, kind: Kind, namespaces: list[Namespace], otherwise: int, dropped: Dropped
-) -> Level:
-    """Entities, projects or types; `otherwise` is the time (nanoseconds) of what has none."""
-    return Level(change, list(_shown(namespaces, lambda row: _directory(kind, row.id, row.name), dropped)), otherwise)
+def namespace_children(kind: Kind, namespaces: Iterable[Namespace], dropped: Dropped) -> list[LevelChild]:
+    """Entities, projects or types."""
+    return list(_shown(namespaces, lambda row: _directory(kind, row.id, row.name), dropped))
 
 
-def level_of_collections(change: int, collections: list[Collection], otherwise: int, dropped: Dropped) -> Level:
+def collection_children(collections: Iterable[Collection], dropped: Dropped) -> list[LevelChild]:
     """The collections of a type."""
-    children = _shown(
-        collections, lambda row: _directory(Kind.COLLECTION, row.id, row.name, _time(row.created_at)), dropped
+    return list(
+        _shown(collections, lambda row: _directory(Kind.COLLECTION, row.id, row.name, _time(row.created_at)), dropped)
     )
-    return Level(change, list(children), otherwise)
 
 
-def level_of_members(
-    change: int, members: list[Member], aliases: list[Alias], otherwise: int, dropped: Dropped
-) -> Level:
-    """The versions of a collection, and the aliases that point to one of them."""
-    versions = list(_shown(members, _version, dropped))
-    created = {child.offset - FIRST_OFFSET: child.created for child in versions}
+def member_children(members: Iterable[Member], dropped: Dropped) -> list[LevelChild]:
+    """The versions of a collection."""
+    return list(_shown(members, _version, dropped))
+
+
+def alias_children(aliases: Iterable[Alias], created: Mapping[int, int], dropped: Dropped) -> list[LevelChild]:
+    """The aliases of a collection that point to a version which is there; `created` has the time of each number."""
     pointing = (alias for alias in aliases if alias.number in created)
-    links = _shown(pointing, lambda alias: _link(alias, created[alias.number]), dropped)
-    return Level(change, [*versions, *links], otherwise)
+    return list(_shown(pointing, lambda alias: _link(alias, created[alias.number]), dropped))
+
+
+def number_of(child: LevelChild) -> int | None:
+    """The number of a version in its collection; None for an alias."""
+    return child.offset - FIRST_OFFSET if child.mode == DIRECTORY else None
 
 
 def _version(member: Member) -> LevelChild:
