@@ -46,7 +46,7 @@ class Contents:
         self.blobs = blobs
         self.reader = Reader(blobs, catalog.locate)
         self._trees_root = os.path.join(trees_root, catalog.store_id())
-        self._trees: OrderedDict[bytes, TreeIndex] = OrderedDict()
+        self._trees: OrderedDict[str, TreeIndex] = OrderedDict()
         self._trees_guard = threading.Lock()
 
     def forget_trees(self) -> None:
@@ -80,14 +80,15 @@ class Contents:
 
     def tree_of(self, version: Version) -> TreeIndex:
         """The mapped tree of a version, built when it is missing or wrong. Raises as `manifest_of`."""
+        name = _tree_name(version)
         with self._trees_guard:
-            tree = self._trees.get(version.manifest)
+            tree = self._trees.get(name)
             if tree is not None:
-                self._trees.move_to_end(version.manifest)
+                self._trees.move_to_end(name)
                 return tree
         tree = self._open_tree(version)
         with self._trees_guard:
-            self._trees[version.manifest] = tree
+            self._trees[name] = tree
             mapped = sum(tree.size for tree in self._trees.values())
             while len(self._trees) > 1 and (len(self._trees) > _OPEN_TREES or mapped > _OPEN_TREE_BYTES):
                 mapped -= self._trees.popitem(last=False)[1].size
@@ -108,7 +109,7 @@ class Contents:
             _log.warning("the tree of %s is built when it is needed; %s", version.qualified_name, error)
 
     def _tree_path(self, version: Version) -> str:
-        return os.path.join(self._trees_root, version.manifest.hex() + ".tree")
+        return os.path.join(self._trees_root, _tree_name(version))
 
     def _open_tree(self, version: Version) -> TreeIndex:
         path = self._tree_path(version)
@@ -126,6 +127,8 @@ class Contents:
             if tree is not None:
                 return tree
             manifest = self.manifest_of(version)
+            if manifest.digest() != version.digest:
+                raise DamageError(f"the manifest of {version.qualified_name} is another version's; verify the store")
             data = encode(manifest, version.manifest, self.catalog.locate(list(manifest.blobs())))
             if builder is not None:
                 try:
@@ -193,7 +196,7 @@ class Contents:
             path = self.blobs.local_file(location.name) if is_blob_object(location.name) else None
             if path is None:
                 return blob_digest(self.blobs.read(location.name, location.offset, size)) == blob
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 hashed = copy_and_hash(descriptor, None, size, blocks=False, on_bytes=on_bytes)
             finally:
@@ -214,3 +217,9 @@ def _opened(path: str, version: Version) -> TreeIndex | None:
         return TreeIndex.open(path, version.manifest)
     except DamageError:
         return None
+
+
+def _tree_name(version: Version) -> str:
+    """The name of a version's mapped tree, of its manifest and of the digest that the catalog gives it, so that
+    a tree is only ever found for a pair that was compared."""
+    return blob_digest(version.manifest + version.digest.encode()).hex() + ".tree"

@@ -8,14 +8,16 @@ list. Never gives fewer or other bytes than asked; what cannot be had is DamageE
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from .blobs.durable import storage_error
-from .blobs.protocol import Blobs, is_blob_object
+from .blobs.protocol import Blobs, blob_object, is_blob_object, is_object_name
 from .digest import BLOCK_SIZE, blob_digest, parse_block_list
 from .errors import DamageError, MissingBlobError
+from .names import shown
 from .records import Location
 
 Locate = Callable[[Sequence[bytes]], Mapping[bytes, Location]]
@@ -183,8 +185,7 @@ class Reader:
         return location
 
     def _open_at(self, blob: bytes, size: int, location: Location, blocks: bytes | None) -> OpenBlob:
-        if location.length != size:
-            raise DamageError(f"blob {blob.hex()} has {location.length} bytes in the store, not {size}")
+        _check_place(blob, size, location)
         if location.offset == 0 and is_blob_object(location.name):
             path = self._blobs.local_file(location.name)
             if path is not None:
@@ -198,8 +199,7 @@ class Reader:
         return BytesBlob(data)
 
     def _checked(self, blob: bytes, size: int, location: Location) -> bytes:
-        if location.length != size:
-            raise DamageError(f"blob {blob.hex()} has {location.length} bytes in the store, not {size}")
+        _check_place(blob, size, location)
         data = self._blobs.read(location.name, location.offset, size)
         if blob_digest(data) != blob:
             raise DamageError(f"blob {blob.hex()} in {location.name} is damaged; verify the store")
@@ -224,13 +224,26 @@ class Reader:
                 self._kept_bytes -= len(self._kept.popitem(last=False)[1])
 
 
+def _check_place(blob: bytes, size: int, location: Location) -> None:
+    """Raise DamageError where a blob cannot be what lies there: a catalog may be wrong, and a local file is not hashed
+    again, so its name has to be that of the blob."""
+    if location.length != size:
+        raise DamageError(f"blob {blob.hex()} has {location.length} bytes in the store, not {size}")
+    named = not is_blob_object(location.name) or blob_object(blob) == location.name.partition(".")[0]
+    if not named or not is_object_name(location.name):
+        raise DamageError(f"blob {blob.hex()} cannot be in {shown(location.name)}; verify the store")
+
+
 def _open_local(path: str, size: int) -> LocalBlob:
+    # A FIFO in a blob's place would hold up an open for ever without O_NONBLOCK; on regular files it does nothing.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise storage_error(error, path) from None
-    found = os.fstat(descriptor).st_size
-    if found != size:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
         os.close(descriptor)
-        raise DamageError(f"{path} has {found} bytes, not {size}; verify the store")
+        if not stat.S_ISREG(found.st_mode):
+            raise DamageError(f"{path} is not the regular file it should be; look at what was put there")
+        raise DamageError(f"{path} has {found.st_size} bytes, not {size}; verify the store")
     return LocalBlob(path, size, descriptor)

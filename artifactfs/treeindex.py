@@ -19,6 +19,7 @@ import errno
 import fcntl
 import mmap
 import os
+import stat
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
@@ -138,7 +139,8 @@ class TreeIndex:
     def open(cls, path: str, manifest_digest: bytes) -> TreeIndex:
         """Map the file at `path`. Raises DamageError when it is missing, damaged or of another manifest."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            # A FIFO in its place would hold up an open for ever without O_NONBLOCK.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise DamageError(f"tree index {path} cannot be opened; {error.strerror}") from None
         try:
@@ -151,8 +153,8 @@ class TreeIndex:
     @classmethod
     def _open(cls, descriptor: int, path: str, manifest_digest: bytes) -> TreeIndex:
         status = os.fstat(descriptor)
-        if status.st_uid not in (0, os.geteuid()):
-            raise DamageError(f"tree index {path} is somebody else's")
+        if status.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(status.st_mode):
+            raise DamageError(f"tree index {path} is somebody else's, or no file")
         head = os.pread(descriptor, _BODY, 0)
         layout = _Layout.of(head[: _HEADER.size], status.st_size, manifest_digest)
         # Read, not mapped: what is looked at once shall not count as this process's memory from then on.

@@ -238,7 +238,7 @@ def test_the_tree_of_a_large_version_is_built_when_it_is_logged(store: Store, mo
     assert not trees.exists()
     monkeypatch.setattr("artifactfs.store.LARGE_TREE", 3)
     version = log(store, {"a": b"1", "d/b": b"2", "d/c": os.urandom(300_000)})[0].version
-    assert [path.name for path in trees.iterdir()] == [version.manifest.hex() + ".tree"]
+    assert [path.suffix for path in trees.iterdir()] == [".tree"]
     with monkeypatch.context() as patch:
         patch.setattr(store, "manifest_of", _refusing(AssertionError("it is there")))
         tree = store.tree_of(version)

@@ -168,7 +168,7 @@ def reopen_pack(path: str, *, index_only: bool = False) -> SealedPack:
     they are not, for one who will check them before they are used.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise storage_error(error, path) from None
     try:
