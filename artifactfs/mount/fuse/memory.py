@@ -28,8 +28,8 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import time
 from collections.abc import Iterator
+from time import monotonic_ns
 from typing import Final, NamedTuple
 
 from .protocol import RESENT
@@ -106,7 +106,7 @@ class Flight:
         """A request is taken in hand; when that was."""
         words, at = self.words, self.at
         words[at + WHAT] = opcode | caller << 32
-        words[at + SINCE] = since = time.monotonic_ns()
+        words[at + SINCE] = since = monotonic_ns()
         words[at] = unique
         return since
 
@@ -114,7 +114,7 @@ class Flight:
         """It is answered."""
         words, at = self.words, self.at
         words[at] = 0
-        bits = (time.monotonic_ns() - since).bit_length()
+        bits = (monotonic_ns() - since).bit_length()
         words[at + HISTOGRAM + (bits if bits < BUCKETS else BUCKETS - 1)] += 1
 
 
@@ -191,7 +191,7 @@ class Memory:
         """A worker takes the slot; what another one left there is kept as of the past."""
         self.leave(slot)
         at = _worker(slot)
-        self.words[at + _STARTED] = time.monotonic_ns()
+        self.words[at + _STARTED] = monotonic_ns()
         self.words[at + _PID] = pid
 
     def leave(self, slot: int) -> None:
@@ -220,7 +220,7 @@ class Memory:
     def note_ready(self, slot: int = 0) -> None:
         """Note that a worker begins to serve now."""
         at = _worker(slot)
-        self.words[at + _BEAT] = self.words[at + _READY] = time.monotonic_ns()
+        self.words[at + _BEAT] = self.words[at + _READY] = monotonic_ns()
 
     def ready_since(self, slot: int | None = None) -> float:
         """When the worker (without `slot`: the latest one) began to serve, by the monotonic clock in seconds; or 0."""
@@ -229,7 +229,7 @@ class Memory:
 
     def beat(self, slot: int) -> None:
         """The worker lives: its threads get to run."""
-        self.words[_worker(slot) + _BEAT] = time.monotonic_ns()
+        self.words[_worker(slot) + _BEAT] = monotonic_ns()
 
     def in_hand(self, slot: int) -> list[InHand]:
         """The requests that a worker is answering."""
@@ -253,7 +253,7 @@ class Memory:
 
         Waiting for the store is no hang, and threads may wait for one that does.
         """
-        now = time.monotonic_ns()
+        now = monotonic_ns()
         oldest = now - int(limit * 1e9)
         beat = self.words[_worker(slot) + _BEAT]
         if 0 < beat < oldest:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -60,6 +62,9 @@ class OpenFiles:
         self._memory = memory
         self._words = memory.words
         self._guard = threading.Lock()
+        # A lock belongs to an opened file and goes with it, so each process opens the memory file for itself.
+        self._locked = os.open(f"/proc/self/fd/{memory.descriptor}", os.O_RDWR | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._locked)
         self._pid = os.getpid()
         self.refused: str | None = None
         """Why the kernel would not pass a file through, the last time that it would not."""
@@ -73,54 +78,69 @@ class OpenFiles:
         Raises what `find` raises, MountError when too many files are open.
         """
         if unique & RESENT or self._inode(node, _GLANCE):
-            with self:
+            self._lock()
+            try:
                 known = self._known(node, unique)
+            finally:
+                self._unlock()
             if known is not None:
                 return known
         blob = find()
         try:
-            with self:
+            self._lock()
+            try:
                 return self._known(node, unique) or self._add(node, unique, self._new_inode(node, blob))
+            finally:
+                self._unlock()
         finally:
             blob.close()
 
     def release(self, handle: int) -> None:
         """Forget a handle; one that is forgotten already is no error (the kernel may have asked twice)."""
-        with self:
+        self._lock()
+        try:
             self._release(handle)
+        finally:
+            self._unlock()
 
     def release_interrupted(self, handle: int, unique: int) -> None:
         """The kernel would not hear of a handle: forget it if somebody has answered for `unique`.
 
         Otherwise the request comes again, and finds it.
         """
-        with self:
+        self._lock()
+        try:
             if self._memory.was_interrupted(unique):
                 self._release(handle)
+        finally:
+            self._unlock()
 
     def answer_interrupted(self, unique: int, answer: Callable[[], bool]) -> bool:
         """Answer a request in place of the one that has it in hand, whose own answer the kernel will refuse."""
-        with self:
+        self._lock()
+        try:
             # A crash between the two would leave a handle that nobody asked for, the other way round a missing one.
             answered = answer()
             if answered:
                 self._memory.note_interrupted(unique)
-        return answered
+            return answered
+        finally:
+            self._unlock()
 
     # -- the lock
 
-    def __enter__(self) -> None:
+    def _lock(self) -> None:
         self._guard.acquire()
         try:
-            fcntl.lockf(self._memory.descriptor, fcntl.LOCK_EX, 1)
+            fcntl.flock(self._locked, fcntl.LOCK_EX)
             if self._words[_WRITER]:
                 self._mend()
         except BaseException:
             self._guard.release()
             raise
 
-    def __exit__(self, *_: object) -> None:
-        fcntl.lockf(self._memory.descriptor, fcntl.LOCK_UN, 1)
+    def _unlock(self) -> None:
+        fcntl.flock(self._locked, fcntl.LOCK_UN)
         self._guard.release()
 
     # -- looking
@@ -139,16 +159,16 @@ class OpenFiles:
 
     def _known(self, node: int, unique: int) -> Opened | None:
         """A handle for what is open already."""
-        known = self._resent(unique) if unique & RESENT else None
-        if known is None and self._words[_COUNT] >= SLOT_LIMIT:
+        if unique & RESENT and (known := self._resent(unique)):
+            return known
+        if self._words[_COUNT] >= SLOT_LIMIT:
             raise MountError(f"more than {SLOT_LIMIT} files are open in this mount")
-        if known is None and (inode := self._inode(node)):
-            known = self._add(node, unique, inode)
-        return known
+        inode = self._inode(node)
+        return self._add(node, unique, inode) if inode else None
 
     def _resent(self, unique: int) -> Opened | None:
         words = self._words
-        wanted = (unique & ~RESENT).to_bytes(_WORD, "little")
+        wanted = (unique & ~RESENT).to_bytes(_WORD, sys.byteorder)
         at = _UNIQUES * _WORD
         end = at + words[_TOP] * _WORD
         while (at := self._memory.map.find(wanted, at, end)) >= 0:
