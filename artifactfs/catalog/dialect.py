@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import Error, StoreError
+from .watching import Watch
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
@@ -48,6 +49,9 @@ class Dialect(Protocol):
 
     def translated(self, error: DBAPIError, *, writing: bool) -> Error:
         """What the driver's error means, in words of ours."""
+
+    def watch(self) -> Watch | None:
+        """A watch that hears of commits; None where there is none."""
 
     def in_child(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""

@@ -32,6 +32,7 @@ from ..records import (
     Use,
     Version,
 )
+from .watching import Watch
 
 
 class Catalog(Protocol):
@@ -51,6 +52,11 @@ class Catalog(Protocol):
     def changes_between(self, after: int, upto: int) -> frozenset[Touched] | None:
         """What the changes with ids above `after`, up to `upto`, touched of what is listed; None when that is not known
         any more, so that all may be otherwise. A few thousand changes are known."""
+
+    def watch(self) -> Watch | None:
+        """What hears at once that a process of this machine may have committed; None where there is no such thing.
+
+        It is the caller's, to close."""
 
     # -- browsing: lists are sorted by name, versions by number
 

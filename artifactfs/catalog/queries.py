@@ -10,7 +10,8 @@ committing    the one transaction that makes a version
 journal       the outbox of changes
 
 schema, migrations, rows, namespaces, tags, suggestions, bulk      what those share
-database, dialect, sqlite, turns, forking, interrupts              transactions, and what differs between databases
+database, dialect, sqlite, turns, forking, interrupts      transactions, and what differs between databases
+watching                                                   hearing of commits of others
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .browsing import Browsing
 from .committing import Committing
 from .database import Database
 from .schema import store
+from .watching import Watch
 
 
 class SqlCatalog(Browsing, Committing):
@@ -74,6 +76,9 @@ class SqlCatalog(Browsing, Committing):
 
     def store_id(self) -> str:
         return self._store_id
+
+    def watch(self) -> Watch | None:
+        return self._database.dialect.watch()
 
     def close(self) -> None:
         self._database.close()

@@ -35,6 +35,10 @@ from ..errors import (
 from ..metadata import from_json, to_json
 from . import interrupts
 from .turns import Turns
+from .watching import Watch, watch_files
+
+JOURNAL_SUFFIX = "-journal"
+"""SQLite's rollback journal: its removal is a commit."""
 
 LOCK_SUFFIX = "-lock"
 """The writers' lock file lies beside the database, like SQLite's own `-journal`."""
@@ -137,6 +141,10 @@ class Sqlite:
 
     def lock_schema(self, connection: Connection) -> None:
         pass  # BEGIN IMMEDIATE has locked all there is
+
+    def watch(self) -> Watch | None:
+        folder, name = os.path.split(os.path.realpath(self.place))
+        return watch_files(folder, [name, name + JOURNAL_SUFFIX])
 
     def in_child(self) -> None:
         self._turns.renew()

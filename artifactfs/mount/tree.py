@@ -56,6 +56,7 @@ class Browsing(Protocol):
 
     def last_change(self) -> int: ...
     def changes_between(self, after: int, upto: int) -> frozenset[Touched] | None: ...
+    def watch(self) -> Watch | None: ...
     def entities(self) -> list[Namespace]: ...
     def projects(self, entity_id: int) -> list[Namespace]: ...
     def types(self, project_id: int) -> list[Namespace]: ...
@@ -68,6 +69,16 @@ class Browsing(Protocol):
     def members(self, collection_id: int, numbers: Sequence[int] | None = None) -> list[Member]: ...
     def aliases(self, collection_id: int, names: Sequence[str] | None = None) -> list[Alias]: ...
     def membership(self, collection_id: int, version: str) -> Membership: ...
+
+
+class Watch(Protocol):
+    """What hears of commits; see catalog.watching."""
+
+    is_lost: bool
+
+    def fileno(self) -> int: ...
+    def heard(self) -> bool: ...
+    def close(self) -> None: ...
 
 
 class BlobReader(Protocol):
@@ -151,6 +162,7 @@ class Tree:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.where = where
+        self.refresh = refresh
         self.started = time.time_ns()
         self.log: Callable[[str], None] = lambda _: None
         self._store = store
@@ -197,6 +209,26 @@ class Tree:
     def follow(self, newest: Newest) -> None:
         """Heed what other processes of the mount tell of changes, and tell them."""
         self._freshness.follow(newest)
+
+    def watch(self) -> Watch | None:
+        """What hears of commits of the store's catalog."""
+        return self._catalog.watch()
+
+    def last_change(self) -> int:
+        """The catalog's newest change, asked for now."""
+        return self._catalog.last_change()
+
+    def changes_between(self, after: int, upto: int) -> frozenset[Touched] | None:
+        """What changes touched; see catalog.protocol.Catalog."""
+        return self._catalog.changes_between(after, upto)
+
+    def shown_at(self, node: int) -> int:
+        """The node by which the mount shows a directory: its root has a number of its own."""
+        return ROOT if node == self._root else node
+
+    def changes(self, node: int) -> bool:
+        """Whether a node is a directory whose names change."""
+        return split(self._actual(node))[0] < Kind.ALIAS
 
     def lookup(self, parent: int, name: bytes) -> Found:
         """The child of that name."""

@@ -196,6 +196,9 @@ class FakeCatalog:
         """It does not know: whoever keeps levels reads them again."""
         return frozenset() if after == upto else None
 
+    def watch(self) -> None:
+        """Nothing hears of its changes."""
+
     def entities(self) -> list[Namespace]:
         return [Namespace(r["id"], r["name"]) for r in self._sorted("entities")]
 
