@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
-from . import downloading, reading, startup, writing
+from . import downloading, million, reading, startup, writing
 from .bench import FULL, QUICK, Bench
 from .machine import conditions
 from .report import Row, Skipped, as_json, table
@@ -23,6 +23,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row | Skipped]]] = {
     "P6": writing.small_files,
     "P6b": writing.unchanged,
     "P7": downloading.download,
+    "P9": million.million,
     "P10": startup.start,
 }
 
@@ -62,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", type=_numbers, default=list(MEASUREMENTS), metavar="P1,P3", help="what to measure")
     parser.add_argument("--json", metavar="FILE", help="write every sample there too")
     parser.add_argument(
-        "--directory", default="/var/tmp", help="where to work; needs about 8 GiB (default: %(default)s)"
+        "--directory", default="/var/tmp", help="where to work; needs about 12 GiB (default: %(default)s)"
     )
     parser.add_argument("--artifactfs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--wandb-python", required=True, help=argparse.SUPPRESS)

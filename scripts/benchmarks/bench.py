@@ -25,10 +25,11 @@ class Sizes:
     small_files: int  # files of 4 KiB that are logged
     hot_files: int  # files of 4 KiB that are read through a mount
     tree_files: int  # files of the tree that is listed, and logged again unchanged
+    million_files: int  # files of the largest version
 
 
-FULL = Sizes(5, 15, 1 << 30, 20_000, 5_000, 100_000)
-QUICK = Sizes(3, 7, 256 << 20, 2_000, 1_000, 10_000)
+FULL = Sizes(5, 15, 1 << 30, 20_000, 5_000, 100_000, 1_000_000)
+QUICK = Sizes(3, 7, 256 << 20, 2_000, 1_000, 10_000, 100_000)
 
 
 @dataclass
@@ -73,6 +74,10 @@ class Bench:
         self.tree_made = self.tree_made or time.time()
         return place
 
+    def million(self) -> str:
+        """A directory of `sizes.million_files` files of 32 bytes, 1,000 to a directory, all different."""
+        return self._once("million", lambda place: _write_files(place, self.sizes.million_files, 32, 1000))
+
     def _once(self, name: str, write: Callable[[str], None]) -> str:
         if name not in self.made:
             place = self.path("data", name)
@@ -85,6 +90,10 @@ class Bench:
     def cli(self, store: str, *words: str) -> None:
         """Run the artifactfs program on a store. Its failure ends the benchmark."""
         _output([self.artifactfs, "-q", "--store", store, *words], self.environment())
+
+    def told(self, store: str, *words: str) -> str:
+        """What the artifactfs program says of a store."""
+        return _output([self.artifactfs, "--store", store, *words], self.environment())
 
     def library(self, *words: str, prefix: tuple[str, ...] = ()) -> list[float]:
         """Run `benchmarks.library` in a process of its own; the seconds that it measured."""
