@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import sys
@@ -45,6 +46,8 @@ class Result(NamedTuple):
 
 
 Command = Callable[..., Result]
+
+_BEFORE_TYPED_AGAIN = 20.0
 
 
 @pytest.fixture
@@ -120,11 +123,18 @@ def on_terminal(home: Path) -> Callable[..., str]:
         os.close(terminal)
         sent = b""
         try:
-            while portion := os.read(controller, 65536):
-                sent += portion
-                if answer and b"[y/N]" in sent:
+            typed = False
+            while True:
+                # What is typed while the program sets the terminal up may be dropped; a person would type it again.
+                if not select.select([controller], [], [], _BEFORE_TYPED_AGAIN if typed else None)[0]:
                     os.write(controller, answer.encode())
-                    answer = ""
+                portion = os.read(controller, 65536)
+                if not portion:
+                    break
+                sent += portion
+                if answer and not typed and b"[y/N]" in sent:
+                    os.write(controller, answer.encode())
+                    typed = True
         except OSError:  # the terminal is closed: the program is done
             pass
         finally:
