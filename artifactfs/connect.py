@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,15 @@ def connect(location: str | None = None, *, config: Config | None = None, create
             create_store(root)
         _check_marker(root)
         return _open(root, config)
+
+
+def preload() -> None:
+    """Import what `connect` will, and open nothing: a process that forks others does so before."""
+    from .blobs import directory
+    from .catalog import queries
+
+    del directory, queries
+    importlib.import_module("sqlalchemy.dialects.sqlite")
 
 
 def is_store(location: str) -> bool:

@@ -57,6 +57,12 @@ class Mountpoint(click.Path):
     show_default=True,
     help="How old a list of versions and aliases may be.",
 )
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, 16),
+    help="Processes that serve it.  [default: one for each processor]",
+)
 @click.option("--nonempty", is_flag=True, help="Mount over a directory that holds files.")
 @click.option("--noexec", is_flag=True, help="Let no program in it be run.")
 @click.option("--systemd-unit", is_flag=True, help="Mount nothing; print a systemd unit that mounts it so.")
@@ -69,6 +75,7 @@ def mount(
     transport: str,
     no_passthrough: bool,
     refresh: float,
+    workers: int | None,
     nonempty: bool,
     noexec: bool,
     systemd_unit: bool,
@@ -105,6 +112,7 @@ def mount(
         allow_other=True if allow_other else None,
         passthrough=not no_passthrough,
         nonempty=nonempty,
+        workers=workers,
         noexec=noexec,
         notice=invocation.output.note,
         ready=lambda mounted: _announce(invocation, mounted, is_service=foreground),
@@ -154,9 +162,9 @@ def mounts(invocation: Invocation) -> None:
 def mount_worker(invocation: Invocation, handover: str, cache_dir: str, refresh: float) -> None:
     """Serve a mount; started by `mount`."""
     from ..config import load
-    from ..connect import connect
+    from ..connect import connect, preload
     from ..mount.fuse.waits import WatchedStore
-    from ..mount.keeping.worker import serve_worker
+    from ..mount.keeping.nursery import serve_nursery
     from ..mount.tree import Tree
 
     def open_tree(where: str) -> Tree:
@@ -165,7 +173,7 @@ def mount_worker(invocation: Invocation, handover: str, cache_dir: str, refresh:
             WatchedStore(connect(config=config)), where, entity=config.entity, project=config.project, refresh=refresh
         )
 
-    raise click.exceptions.Exit(serve_worker(handover, open_tree))
+    raise click.exceptions.Exit(serve_nursery(handover, open_tree, preload))
 
 
 def _written(place: Place, invocation: Invocation) -> str:

@@ -1,32 +1,29 @@
 """Mount, unmount and list: what a user asks for, seen from outside of the processes that serve.
 
-`mount` starts a keeper (keeper.py) and waits for its word. Owns the refusals of a mountpoint and their messages.
+`mount` starts a keeper (keeping/keeper.py) and waits for its word.
 Imports no store: whoever calls gives the command that connects one in the worker.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
-from types import FrameType
+from collections.abc import Callable, Sequence
 
 from ..errors import Error, MountConflictError, MountError, MountNotFoundError
 from ..mounttable import mount_table
 from . import system
+from .foreground import await_end, ending_when_told
 from .keeping import state
-from .keeping.keeper import START_LIMIT, Orders
+from .keeping.orders import HANG_LIMIT, MOST_WORKERS, START_LIMIT, Orders
 from .keeping.state import MountInfo
+from .mountpoint import Claim, Notice, check_apart, check_mountpoint, clean_up
 
 __all__ = ["MountInfo", "mount", "mounts", "unmount"]
 
@@ -34,10 +31,7 @@ _START_LIMIT = START_LIMIT
 _PATIENCE = 10.0
 _FAREWELL = 3.0
 _GLANCE = 0.02
-_FOREGROUND_GLANCE = 0.25
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-Notice = Callable[[str], None]
 
 
 def mount(
@@ -53,16 +47,20 @@ def mount(
     passthrough: bool = True,
     nonempty: bool = False,
     noexec: bool = False,
+    workers: int | None = None,
+    hang_limit: float = HANG_LIMIT,
     notice: Notice | None = None,
     ready: Callable[[MountInfo], None] | None = None,
 ) -> MountInfo:
     """Mount, and return when the tree can be read; in the foreground, when it was taken down again.
 
-    `worker_command` is run as `[*worker_command, "--handover", TEXT]` and must call `worker.serve_worker`. `store` is
-    the location that is shown, `where` what to show of it. `allow_other` is on for root unless it is said. `notice`
-    is told what was cleaned up; `ready` is called when the tree can be read. `private` are more directories that
-    serving the mount needs. `noexec` lets no program in it be run. When this is interrupted, nothing stays mounted.
-    Raises MountConflictError, MountError, NotAllowedError, and what the worker raised when it started.
+    `worker_command` is run as `[*worker_command, "--handover", TEXT]` and must call `nursery.serve_nursery`. `store` is
+    the location that is shown, `where` what to show of it. `allow_other` is on for root unless it is said. `workers`
+    serve it, by default one for each processor; one that has had a request for `hang_limit` seconds is replaced, unless
+    it waits for the store. `notice` is told what was cleaned up; `ready` is called when the tree can be read. `private`
+    are more directories that serving the mount needs. `noexec` lets no program in it be run. When this is interrupted,
+    nothing stays mounted. Raises MountConflictError, MountError, NotAllowedError, and what the worker raised when it
+    started.
     """
     place = system.real_place(mountpoint)
     stem = state.file_stem(state_dir, place)
@@ -83,9 +81,11 @@ def mount(
         noexec=noexec,
         report=-1,
         limit=_START_LIMIT,
+        workers=min(max(workers or os.cpu_count() or 1, 1), MOST_WORKERS),
+        hang_limit=hang_limit,
     )
-    with _ending_when_told(foreground):
-        with _Claim(stem + ".lock", place):
+    with ending_when_told(foreground):
+        with Claim(stem + ".lock", place):
             keeper, info = _mount(orders, nonempty, [store, state_dir, *private], notice)
         try:
             if ready is not None:
@@ -99,7 +99,7 @@ def mount(
             _end(info)
             raise
         if foreground:
-            _await_end(keeper, info)
+            await_end(keeper, lambda: _end(info))
     return info
 
 
@@ -145,85 +145,15 @@ def mounts(state_dir: str) -> list[MountInfo]:
     return sorted(found, key=lambda info: info.mountpoint)
 
 
-class _Claim:
-    """The right to mount at a place, held while it is being done."""
-
-    def __init__(self, path: str, place: str) -> None:
-        self._path = path
-        self._place = place
-        self._descriptor = -1
-
-    def __enter__(self) -> None:
-        try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise MountConflictError(f"{self._place} is being mounted by another command") from None
-        except OSError as error:
-            raise MountError(f"{self._path} cannot be made; {error.strerror}") from None
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-
-def _clean_up(place: str, path: str, notice: Notice | None) -> None:
-    """Refuse a place where a mount of ours lives; take away a dead one."""
-    row = system.mounted_at(place)
-    info = state.read(path)
-    if row is None or row.type != system.TYPE:
-        state.remove(path)  # so that its keeper, which may still be ending, takes the new mount for another's
-        return
-    is_served = info is not None and info.is_alive() and info.device == row.device
-    if is_served or not system.is_dead(place):
-        what = f"{row.source} {info.where}".rstrip() if info is not None else row.source
-        raise MountConflictError(f"{place} shows {what} already; run `artifactfs umount {place}` first")
-    system.detach(place, lazy=True)
-    state.remove(path)
-    if notice is not None:
-        notice(f"took away a dead mount at {place}")
-
-
-def _check_mountpoint(place: str, nonempty: bool) -> None:
-    try:
-        names = os.listdir(place)
-    except FileNotFoundError:
-        raise MountError(f"{place} does not exist; make it with `mkdir {place}`") from None
-    except NotADirectoryError:
-        raise MountError(f"{place} is not a directory; choose an empty one") from None
-    except OSError as error:
-        if error.errno == errno.ENOTCONN:
-            raise MountConflictError(f"{place} is a dead mount of something else; unmount it first") from None
-        raise MountError(f"{place} cannot be read; {error.strerror}") from None
-    if names and not nonempty:
-        raise MountConflictError(f"{place} is not empty; choose an empty directory, or use --nonempty to cover it")
-
-
-def _check_apart(place: str, needed: Sequence[str]) -> None:
-    """Refuse to hide what the mount itself reads and writes, or a part of it: it would wait for itself."""
-    for path in needed:
-        if not os.path.isabs(path):
-            continue
-        real = os.path.realpath(path)
-        if _is_within(real, place):
-            raise MountConflictError(f"{place} would cover {path}, which the mount needs; choose another directory")
-        if _is_within(place, real):
-            raise MountConflictError(f"{place} is inside {path}, which the mount needs; choose another directory")
-
-
-def _is_within(path: str, directory: str) -> bool:
-    return (path + "/").startswith(directory.rstrip("/") + "/")
-
-
 def _mount(
     orders: Orders, nonempty: bool, needed: Sequence[str], notice: Notice | None
 ) -> tuple[subprocess.Popen[bytes], MountInfo]:
     """Mount at a place that is ours for the time; the keeper's process (which is another in the background)."""
-    _clean_up(orders.mountpoint, orders.state, notice)
-    _check_apart(orders.mountpoint, needed)
-    _check_mountpoint(orders.mountpoint, nonempty)
+    clean_up(orders.mountpoint, orders.state, notice)
+    check_apart(orders.mountpoint, needed)
+    check_mountpoint(orders.mountpoint, nonempty)
     read_end, write_end = os.pipe()
-    orders = replace(orders, report=write_end)
+    orders = orders._replace(report=write_end)
     keeper = _start_keeper(orders)
     os.close(write_end)
     return keeper, _await_ready(keeper, read_end, orders)
@@ -247,7 +177,7 @@ def _start_keeper(orders: Orders) -> subprocess.Popen[bytes]:
     assert keeper.stdin is not None
     try:
         with keeper.stdin:
-            keeper.stdin.write(json.dumps(asdict(orders)).encode())
+            keeper.stdin.write(json.dumps(orders._asdict()).encode())
     except BrokenPipeError:
         pass  # it ended; its report, or that there is none, says why
     if not foreground:
@@ -314,49 +244,9 @@ def _end(info: MountInfo) -> None:
         _await_processes(info)
 
 
-@contextlib.contextmanager
-def _ending_when_told(foreground: bool) -> Iterator[None]:
-    """In the foreground, SIGTERM and SIGHUP end the mount as Ctrl-C does; without this they would end only us."""
-    if not foreground:
-        yield
-        return
-    with _handling(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):
-        yield
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int, FrameType | None], object], *numbers: signal.Signals) -> Iterator[None]:
-    """Signals are handled so; those that are ignored (nohup) stay ignored. Only the main thread can say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in numbers}
-    handled = [number for number, known in before.items() if known != signal.SIG_IGN]
-    for number in handled:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number in handled:
-            signal.signal(number, before[number])
-
-
-def _await_end(keeper: subprocess.Popen[bytes], info: MountInfo) -> None:
-    def forward(*_: object) -> None:
-        keeper.send_signal(signal.SIGTERM)
-
-    try:
-        with _handling(forward, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            # Not a wait without end: a signal that comes just before the system call would be handled only after it.
-            while keeper.poll() is None:
-                time.sleep(_FOREGROUND_GLANCE)
-    except KeyboardInterrupt:  # a signal that came before it was handled so
-        _end(info)
-
-
 def _await_processes(info: MountInfo, patience: float = _PATIENCE) -> None:
     deadline = time.monotonic() + patience
-    pids = [info.keeper_pid, *info.worker_pids] if info.is_alive() else info.worker_pids
+    pids = info.pids if info.is_alive() else info.pids[1:]
     for pid in pids:
         try:
             descriptor = os.pidfd_open(pid)

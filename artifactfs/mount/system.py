@@ -22,7 +22,8 @@ TYPE = OWN_TYPE
 DEVICE = "/dev/fuse"
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
-_MNT_DETACH = 2
+_MNT_FORCE, _MNT_DETACH = 1, 2
+_PR_SET_CHILD_SUBREAPER = 36
 _CAP_SYS_ADMIN = 21
 _MAX_READ = 1 << 20
 _READ_AHEAD_KB = b"1024"
@@ -135,10 +136,13 @@ def attach(mountpoint: str, source: str, *, allow_other: bool, noexec: bool = Fa
     return device
 
 
-def detach(mountpoint: str, *, lazy: bool = False) -> None:
-    """Unmount; `lazy` also while it is in use. Raises MountConflictError when it is in use, MountError."""
+def detach(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None:
+    """Unmount; `lazy` also while it is in use. Raises MountConflictError when it is in use, MountError.
+
+    `force` makes requests without an answer fail, where we may.
+    """
     if is_privileged():
-        code = _call("umount2", os.fsencode(mountpoint), _MNT_DETACH if lazy else 0)
+        code = _call("umount2", os.fsencode(mountpoint), _MNT_DETACH * lazy | _MNT_FORCE * force)
         if code == errno.EBUSY:
             raise MountConflictError(f"{mountpoint} is in use")
         if code:
@@ -150,6 +154,28 @@ def detach(mountpoint: str, *, lazy: bool = False) -> None:
         if "busy" in text.lower():
             raise MountConflictError(f"{mountpoint} is in use")
         raise MountError(f"{mountpoint} cannot be unmounted; {text or 'fusermount3 failed'}")
+
+
+def abort(device: str) -> None:
+    """End the FUSE connection of that `major:minor`: nobody is to wait for its answers. Harmless where we may not."""
+    try:
+        path = f"/sys/fs/fuse/connections/{device.partition(':')[2]}/abort"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(descriptor, b"1")
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever descends from this process and has lost its own. Raises MountError."""
+    code = _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if code:
+        raise MountError(f"this system cannot keep a mount's processes together; {os.strerror(code)}")
 
 
 def check_allow_other() -> None:

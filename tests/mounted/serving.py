@@ -1,4 +1,4 @@
-"""The worker command of the tests' mounts: `serving.py STORE REFRESH [OLD_KERNEL] --handover TEXT`.
+"""The nursery of the tests' mounts: `serving.py STORE REFRESH [OLD_KERNEL] --handover TEXT`.
 
 OLD_KERNEL is the word `old`: then nothing is agreed with the kernel that Linux 6.8 could not do. While there is a file
 `hang` in the store, whoever opens a blob makes a file `taken` and waits for ever; with a file `pause`, he waits until
@@ -19,7 +19,7 @@ from fakestore import FakeStore
 from artifactfs.mount import kernel
 from artifactfs.mount.fuse import protocol
 from artifactfs.mount.fuse.waits import WatchedStore
-from artifactfs.mount.keeping.worker import serve_worker
+from artifactfs.mount.keeping.nursery import serve_nursery
 from artifactfs.mount.tree import Tree
 from artifactfs.reader import OpenBlob, Reader
 from artifactfs.records import Location
@@ -50,7 +50,7 @@ def main() -> int:
         store.reader = HangingReader(store)
         return Tree.open(WatchedStore(store), where, entity="me", project="demo", refresh=float(refresh))
 
-    return serve_worker(handover, open_tree)
+    return serve_nursery(handover, open_tree)
 
 
 if __name__ == "__main__":

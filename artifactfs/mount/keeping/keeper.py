@@ -1,8 +1,10 @@
-"""The keeper of a mount: mounts, holds /dev/fuse, starts a worker, and starts another when that one dies.
+"""The keeper of a mount: mounts, holds /dev/fuse and the memory file, and sees to it that workers serve.
 
-Run as `python -m artifactfs.mount.keeping.keeper MOUNTPOINT`, with its orders as JSON on stdin. It serves nothing but
-errors while no worker can be started, imports little, and lives as long as the mount. Requests that a dead worker took
-are sent again by the kernel (FUSE_NOTIFY_RESEND), so readers notice nothing but the time.
+Run as `python -m artifactfs.mount.keeping.keeper MOUNTPOINT`, with its orders as JSON on stdin. One loop waits for
+signals (also of those that died), for first words of new workers, and for the time. It serves nothing but errors while
+no worker can be started, imports little, and lives as long as the mount. Requests that a dead worker took are sent
+again by the kernel (FUSE_NOTIFY_RESEND), so readers notice nothing but the time. What is decided, crew.py decides; as
+new code it goes on from what it Kept (orders.py).
 """
 
 from __future__ import annotations
@@ -12,290 +14,530 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
-from dataclasses import dataclass, replace
-from typing import NoReturn
 
 from ...errors import Error, MountError
 from .. import system
 from ..fuse.memory import Memory
 from ..fuse.protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
 from . import state
+from .crew import DEADLY, DEADLY_KILLS, Crew, Pauses, Place, Stage, how, is_crash
 from .logfile import log, redirect
+from .orders import Handover, Kept, Orders, become, take_over
 
-_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_CREDIT = 5.0
-"""Deaths of a worker that are followed by another at once; each second that one serves gives `_CREDIT_A_SECOND`."""
-_CREDIT_A_SECOND = 2.0
-_LONGEST_PAUSE = 5.0
-_FIRST_PAUSE = 0.05
-_HOPELESS = 5
-"""Pauses in a row after which readers get an error in the pauses to come."""
+_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _PATIENCE = 5.0
-START_LIMIT = 60.0
-"""Seconds that a mount may take until it can be read."""
-_GLANCE = 200
-"""Milliseconds between two looks at what a wait cannot wait for."""
+_LOOKS = 6
+"""Looks for a worker that hangs, in the time that one may hang."""
+_WORD = 1 << 16
+_GLANCE_MS = 50
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What the keeper is to do. `home` is the directory that the package is imported from."""
+class Told:
+    """What signals told: written by their handlers, read by the loop, which `pipe` wakes."""
 
-    mountpoint: str
-    source: str
-    where: str
-    command: list[str]
-    home: str
-    state: str
-    log: str
-    allow_other: bool
-    passthrough: bool
-    noexec: bool
-    report: int
-    limit: float = START_LIMIT
+    def __init__(self) -> None:
+        self.to_end = False
+        self.to_restart = False
+        self.pipe, self._end = os.pipe()
+        for descriptor in (self.pipe, self._end):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self._end, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, self._hear)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    def _hear(self, number: int, _: object) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self.to_end = True
+        elif number == signal.SIGUSR1:
+            self.to_restart = True
+
+    def empty(self) -> None:
+        """Make the pipe wait for the next one."""
+        try:
+            while os.read(self.pipe, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+
+class Start:
+    """A process that was ordered and has not said its first word. `place` is None for the herald."""
+
+    __slots__ = ("place", "said", "since")
+
+    def __init__(self, place: Place | None, since: float) -> None:
+        self.place = place
+        self.said = bytearray()
+        self.since = since
+
+    def pid(self) -> int:
+        """Its process, 0 while that is not known."""
+        line, end, _ = self.said.partition(b"\n")
+        return int(json.loads(line)["pid"]) if end else 0
+
+
+class Nursery:
+    """The nursery as the keeper has it: a process, and the socket to it."""
+
+    def __init__(self, pid: int, orders: int) -> None:
+        self.pid = pid
+        self.socket = socket.socket(fileno=orders)
+
+    def order(self, kind: str, slot: int, where: str, report: int) -> None:
+        """Have a process forked. That the nursery cannot shows by the end of its report."""
+        message = json.dumps({"kind": kind, "slot": slot, "where": where}).encode()
+        try:
+            socket.send_fds(self.socket, [message], [report], socket.MSG_DONTWAIT)
+        except OSError as error:
+            log(f"the nursery takes no order; {error.strerror}")
 
 
 class Keeper:
-    """One mount and its worker."""
+    """One mount and its processes."""
 
-    def __init__(self, orders: Orders, device: int) -> None:
-        self._orders = orders
+    def __init__(self, orders: Orders, device: int, told: Told, kept: Kept | None = None) -> None:
+        self.orders = orders
         self._device = device
-        self._memory = Memory.create()
-        self._memory_map = Memory(self._memory)
-        self._alive, self._alive_end = os.pipe()
-        self._started = time.time_ns()
-        self._where = orders.where
-        self._worker = 0
-        self._worker_since = 0.0
-        self._failures: int = 0
-        self._credit: float = _CREDIT
-        self._info: state.MountInfo | None = None
-        row = system.mounted_at(orders.mountpoint)
-        self._mounted = row.device if row is not None else ""
+        self._told = told
+        self._poll = select.poll()
+        self._poll.register(told.pipe, select.POLLIN)
+        if orders.caller >= 0:
+            self._poll.register(orders.caller, 0)
+        now = time.monotonic()
+        self.nursery: Nursery | None = None
+        self.herald = 0
+        self._nursery_pauses = Pauses()
+        self._nursery_since = now
+        self._herald_pauses = Pauses()
+        self._herald_since = now
+        self._starts: dict[int, Start] = {}
+        self._refused: Error | None = None
+        self._failing = False
+        self._looked = now
         pid = os.getpid()
         self._self = pid, system.process_start(pid) or 0
+        if kept is None:
+            self.memory = Memory(Memory.create())
+            self._alive, self._alive_end = os.pipe()
+            self._started = time.time_ns()
+            row = system.mounted_at(orders.mountpoint)
+            self._mounted = row.device if row is not None else ""
+            self.info: state.MountInfo | None = None
+            self.crew = Crew(range(orders.workers))
+        else:
+            self.memory = Memory(kept.memory)
+            self._alive, self._alive_end = kept.alive, kept.alive_end
+            self._started = kept.started
+            self._mounted = kept.mounted
+            self.info = state.MountInfo.from_json(kept.info)
+            self.crew = Crew([slot for slot, _ in kept.workers], has_served=True)
+            for place, (_, worker) in zip(self.crew.places, kept.workers, strict=True):
+                self.crew.serve(place, worker, now)
+            self.herald = kept.herald
+            if kept.nursery[0]:
+                self.nursery = Nursery(*kept.nursery)
+
+    # -- the mount's life
 
     def start(self) -> state.MountInfo:
-        """Start the first worker and wait until it serves. Raises what it reports."""
-        pipe = self._start_worker()
-        self._await(pipe)
-        told = state.await_report(pipe)
-        self._where = told["where"]
-        system.raise_read_ahead(self._orders.mountpoint)
-        self._info = state.MountInfo(
-            mountpoint=self._orders.mountpoint,
-            where=self._where,
-            store=self._orders.source,
-            transport="kernel",
-            mode=told["mode"],
-            keeper_pid=self._self[0],
-            worker_pids=[self._worker],
-            restarts=0,
-            started=self._started / 1e9,
-            keeper_start=self._self[1],
-            device=self._mounted,
-        )
-        state.write(self._orders.state, self._info)
-        return self._info
-
-    def _await(self, pipe: int) -> None:
-        """Wait until the worker says something. Raises MountError when it does not, the caller gave up, or we are told
-        to end."""
-        deadline = time.monotonic() + self._orders.limit
-        waiting = select.poll()
-        waiting.register(pipe, select.POLLIN)
-        waiting.register(self._orders.report, 0)  # a writing end: an error tells that the reader is gone
-        while True:
-            events = dict(waiting.poll(_GLANCE))
-            if self._orders.report in events or signal.sigpending() & {signal.SIGTERM, signal.SIGINT}:
-                os.close(pipe)
-                os.kill(self._worker, signal.SIGKILL)
+        """Start the first crew and wait until it serves. Raises what a worker reports, MountError when they do not
+        come up in time, the caller gave up, or we are told to end."""
+        self._poll.register(self.orders.report, 0)  # a writing end: an error tells that the reader is gone
+        deadline = time.monotonic() + self.orders.limit
+        while not (self.crew.is_full and (self.herald or self._herald_pauses.until)):
+            ready = self.step(deadline)
+            if self._refused is not None:
+                raise self._refused
+            if self.orders.report in ready or self._must_end(ready):
                 raise MountError("interrupted")
-            if events:
-                return
             if time.monotonic() > deadline:
-                os.kill(self._worker, signal.SIGKILL)
-                told = f"the mount's worker said nothing for {self._orders.limit:.0f} s; see whether the store answers"
+                told = f"the mount's worker said nothing for {self.orders.limit:.0f} s; see whether the store answers"
                 raise MountError(told)
+        self._poll.unregister(self.orders.report)
+        system.raise_read_ahead(self.orders.mountpoint)
+        self._note(restarts=0)
+        assert self.info is not None
+        return self.info
 
     def keep(self) -> None:
         """Keep the mount served until it is unmounted, or until we are told to end."""
         while True:
-            number = signal.sigwait(_SIGNALS)
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if not self.is_connected():
+                return self.end(is_gone=True)
+            if self._must_end(self.step()):
                 log("told to end; unmounting")
-                self.end()
-                return
-            if number == signal.SIGCHLD and self._has_ended() and not self._restart():
-                return
+                return self.end()
+
+    def step(self, deadline: float | None = None) -> dict[int, int]:
+        """See to the processes, then wait until something happens (at most until the deadline), and take it in; what
+        happened, by descriptor."""
+        now = time.monotonic()
+        self._start_missing(now)
+        if self._failing != self.crew.is_hopeless:
+            self._fail_requests(self.crew.is_hopeless)
+        pause = max(self._next(deadline) - time.monotonic(), 0.0)
+        ready = dict(self._poll.poll(pause * 1000 + 1))
+        if self._told.pipe in ready:
+            self._told.empty()
+        for descriptor in [descriptor for descriptor in ready if descriptor in self._starts]:
+            self._hear(descriptor)
+        self._bury()
+        if self._failing and self._device in ready:
+            self._fail_request()
+        self._look_for_late()
+        return ready
 
     def end(self, *, is_gone: bool = False) -> None:
-        """Unmount, also while it is in use, see the worker off, and forget the mount.
+        """Unmount, also while it is in use, see all processes off, and forget the mount.
 
         `is_gone` tells that the connection ended: then a later mount may have its number, and if the state file is not
         ours, what is at our place is not ours either.
         """
         patience = 0.0  # whoever is still in it would be served for as long as they like
         for lazy in (False, True):
-            if not system.is_mounted_there(self._orders.mountpoint, self._mounted) or (
-                is_gone and not state.is_kept_by(self._orders.state, self._self)
+            if not system.is_mounted_there(self.orders.mountpoint, self._mounted) or (
+                is_gone and not state.is_kept_by(self.orders.state, self._self)
             ):
                 break
             try:
-                system.detach(self._orders.mountpoint, lazy=lazy)
+                system.detach(self.orders.mountpoint, lazy=lazy, force=lazy)
                 patience = 0.0 if lazy else _PATIENCE
                 break
             except Error as error:
                 if lazy:
                     log(f"{error}")
         self._see_off(patience)
-        state.remove_own(self._orders.state, self._self)
+        state.remove_own(self.orders.state, self._self)
 
-    def _see_off(self, patience: float) -> None:
-        deadline = time.monotonic() + patience
-        while self._worker and not self._collected():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                os.kill(self._worker, signal.SIGKILL)
-                os.waitpid(self._worker, 0)
-                self._worker = 0
-            else:
-                signal.sigtimedwait((signal.SIGCHLD,), left)
+    def is_connected(self) -> bool:
+        """Whether the mount is there for anybody, if only for those who had a file open when it was detached."""
+        waiting = select.poll()
+        waiting.register(self._device, 0)
+        return not waiting.poll(0)
 
-    def _start_worker(self) -> int:
-        """Start a worker; the pipe on which it says its first word."""
-        orders = self._orders
+    def _must_end(self, ready: dict[int, int]) -> bool:
+        return self._told.to_end or self.orders.caller in ready
+
+    def _next(self, deadline: float | None) -> float:
+        """When there is something to do though nothing happens."""
+        times = [self._looked + self.orders.hang_limit / _LOOKS]
+        if any(place.stage is Stage.EMPTY for place in self.crew.places):
+            times.append(self.crew.pauses.until)
+        if not self.herald:
+            times.append(self._herald_pauses.until)
+        if self.nursery is None:
+            times.append(self._nursery_pauses.until)
+        if deadline is not None:
+            times.append(deadline)
+        now = time.monotonic()
+        return min((at for at in times if at > now), default=now)
+
+    # -- starting
+
+    def _start_missing(self, now: float) -> None:
+        wanted = self.crew.wanted(now)
+        if self.nursery is None and (wanted or now >= self._nursery_pauses.until):
+            self._start_nursery()
+        if self.nursery is None:
+            return
+        for place in wanted:
+            self._fail_requests(False)
+            self.crew.begin(place, now)
+            self._order("worker", place, now)
+        is_begun = any(start.place is None for start in self._starts.values())
+        if not self.herald and not is_begun and self.crew.pids and now >= self._herald_pauses.until:
+            self._order("herald", None, now)
+
+    def _order(self, kind: str, place: Place | None, now: float) -> None:
         told, report = os.pipe()
-        handed = (self._device, self._memory, report, self._alive)
-        handover = state.Handover(
-            *handed,
-            mountpoint=orders.mountpoint,
-            where=self._where,
-            passthrough=orders.passthrough,
+        os.set_blocking(told, False)
+        self._starts[told] = Start(place, now)
+        self._poll.register(told, select.POLLIN)
+        assert self.nursery is not None
+        where = self.info.where if self.info is not None else self.orders.where
+        self.nursery.order(kind, place.slot if place is not None else -1, where, report)
+        os.close(report)
+
+    def _start_nursery(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        handover = Handover(
+            device=self._device,
+            memory=self.memory.descriptor,
+            alive=self._alive,
+            orders=theirs.fileno(),
+            mountpoint=self.orders.mountpoint,
+            where=self.orders.where,
+            passthrough=self.orders.passthrough,
             started=self._started,
-            state=orders.state,
-            log=orders.log,
+            state=self.orders.state,
+            log=self.orders.log,
             mounted=self._mounted,
             keeper=self._self,
-            source=orders.source,
+            source=self.orders.source,
+            hang_limit=self.orders.hang_limit,
         )
-        words = [*orders.command, "--handover", handover.to_text()]
-        self._worker_since = time.monotonic()
-        self._worker = os.fork()
-        if self._worker == 0:
-            _become(words, orders.home, handed)
-        os.close(report)
-        return told
+        words = [*self.orders.command, "--handover", handover.to_text()]
+        handed = [self._device, self.memory.descriptor, self._alive, theirs.fileno()]
+        with theirs:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    become(words, self.orders.home, handed)
+                except OSError as error:
+                    log(f"{words[0]} cannot be run; {error.strerror}")
+                finally:
+                    os._exit(127)
+        self.nursery, self._nursery_since = Nursery(pid, ours.detach()), time.monotonic()
 
-    def _collected(self) -> bool:
-        pid, status = os.waitpid(self._worker, os.WNOHANG)
-        if pid == 0:
-            return False
-        self._worker = 0
-        self._status = os.waitstatus_to_exitcode(status)
-        return True
-
-    def _has_ended(self) -> bool:
-        return bool(self._worker) and self._collected()
-
-    def _restart(self) -> bool:
-        """Start another worker in place of a dead one; False when the mount is gone, or we were told to end."""
-        while True:
-            if self._status == 0 or not system.is_mounted(self._mounted):
-                self.end(is_gone=True)
-                return False
-            lived = time.monotonic() - self._worker_since
-            pause = self._pause()
-            cause = f"was killed by signal {-self._status}" if self._status < 0 else f"ended with {self._status}"
-            log(f"the worker {cause} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else ""))
-            if self._failures >= _HOPELESS:
-                self._fail_requests(pause)
-            if pause and signal.sigtimedwait((signal.SIGTERM, signal.SIGINT), pause) is not None:
-                self.end()
-                return False
-            os.close(self._start_worker())
-            self._resend()
-            self._record()
-            if not self._has_ended():
-                return True
-
-    def _pause(self) -> float:
-        """Seconds to wait before another worker: none as long as they serve, more and more when they do not."""
-        since = self._memory_map.ready_since()
-        served = time.monotonic() - since if since > self._worker_since else 0.0
-        self._credit = min(self._credit + served * _CREDIT_A_SECOND, _CREDIT)
-        if self._credit >= 1:
-            self._credit -= 1
-            self._failures = 0
-            return 0.0
-        self._failures += 1
-        return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE)
-
-    def _fail_requests(self, seconds: float) -> None:
-        """Answer EIO to whoever asks, for a while: without a worker in sight a reader is to hear so, not to hang."""
-        self._resend()
-        deadline = time.monotonic() + seconds
-        waiting = select.poll()
-        waiting.register(self._device, select.POLLIN)
-        os.set_blocking(self._device, False)  # a request may be taken back between the poll and the read
+    def _hear(self, descriptor: int) -> None:
+        """Take in what a process that starts has said."""
+        start = self._starts[descriptor]
         try:
-            while (left := deadline - time.monotonic()) > 0:
-                if signal.sigpending() & {signal.SIGTERM, signal.SIGINT}:
-                    return
-                if waiting.poll(min(left * 1000, _GLANCE)) and not self._fail_request():
-                    return
-        finally:
-            os.set_blocking(self._device, True)
+            said = os.read(descriptor, _WORD)
+        except BlockingIOError:
+            return
+        start.said += said
+        if said:
+            return
+        self._poll.unregister(descriptor)
+        os.close(descriptor)
+        del self._starts[descriptor]
+        now = time.monotonic()
+        try:
+            ready = state.told(bytes(start.said))
+            pid = start.pid()
+        except Error as error:
+            self._did_not_start(start, error, now)
+            return
+        if start.place is None:
+            self.herald, self._herald_since = pid, now
+            self._note()
+            return
+        self.crew.serve(start.place, pid, now)
+        if self.info is None:
+            agreement = self.memory.agreement()
+            self.info = state.MountInfo(
+                mountpoint=self.orders.mountpoint,
+                where=ready["where"],
+                store=self.orders.source,
+                transport="kernel",
+                mode=ready["mode"],
+                keeper_pid=self._self[0],
+                worker_pids=[],
+                restarts=-1,
+                started=self._started / 1e9,
+                resend=agreement is not None and bool(agreement.flags & HAS_RESEND),
+                keeper_start=self._self[1],
+                device=self._mounted,
+                memory=self.memory.descriptor,
+            )
+        elif self.info.restarts >= 0:
+            self._note(restarts=self.info.restarts + 1)
+
+    def _did_not_start(self, start: Start, error: Error, now: float) -> None:
+        if start.place is None:
+            self._herald_pauses.died(now, 0.0)
+            return
+        pause = self.crew.die(start.place, now)
+        if self.info is None or self.info.restarts < 0:
+            self._refused = error
+        else:
+            log(f"a worker cannot start; {error}; starting another" + (f" in {pause:.2g} s" if pause else ""))
+            if pause:
+                self._note()
+
+    def _look_for_late(self) -> None:
+        """Kill what has been starting for too long, and what hangs."""
+        now = time.monotonic()
+        for start in self._starts.values():
+            if now - start.since > self.orders.limit:
+                start.since = now
+                pid = start.pid() or (self.nursery.pid if self.nursery is not None else 0)
+                if pid:
+                    log(f"process {pid} has not started in {self.orders.limit:.0f} s; killing it")
+                    _kill(pid)
+        if now - self._looked < self.orders.hang_limit / _LOOKS:
+            return
+        self._looked = now
+        for place in self.crew.places:
+            if place.stage is not Stage.SERVING:
+                continue
+            why = self.memory.why_hung(place.slot, self.orders.hang_limit)
+            if why is not None and place.suspected:  # twice in a row: after a stop of the whole machine all seem so
+                log(f"the worker {place.pid} hangs, {why}; killing it")
+                place.is_hung = True
+                _kill(place.pid)
+            place.suspected = why is not None
+
+    # -- dying
+
+    def _bury(self) -> bool:
+        """Take leave of all that died; False when nobody is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            self._died(pid, os.waitstatus_to_exitcode(status))
+
+    def _died(self, pid: int, status: int) -> None:
+        now = time.monotonic()
+        place = self.crew.place_of(pid)
+        if place is not None:
+            self._worker_died(place, status, now)
+        elif self.nursery is not None and pid == self.nursery.pid:
+            pause = self._nursery_pauses.died(now, now - self._nursery_since)
+            if self.is_connected():
+                log(f"the nursery {how(status)}; starting another" + (f" in {pause:.2g} s" if pause else ""))
+            self.nursery.socket.close()
+            self.nursery = None
+        elif pid == self.herald:
+            self.herald = 0
+            pause = self._herald_pauses.died(now, now - self._herald_since)
+            if self.is_connected():
+                log(f"the herald {how(status)}; starting another" + (f" in {pause:.2g} s" if pause else ""))
+        # Others are workers and heralds that died before they could start, which the end of their report tells.
+
+    def _worker_died(self, place: Place, status: int, now: float) -> None:
+        lived = now - place.since
+        crashed = is_crash(status) or place.is_hung
+        self._accuse(place.slot, DEADLY if crashed else DEADLY_KILLS)
+        self.memory.leave(place.slot)
+        self.resend()
+        pause = self.crew.die(place, now)
+        if not self.is_connected():
+            return
+        log(f"the worker {how(status)} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else ""))
+        if pause:
+            self._note()
+
+    def _accuse(self, slot: int, limit: int) -> None:
+        """Count a death for the requests that a worker had in hand; of those of too many deaths, one is answered EIO.
+
+        Requests that wait for the store are to blame only when there are no others.
+        """
+        requests = self.memory.in_hand(slot)
+        self.memory.accuse(slot, waiting=all(request.waiting for request in requests))
+        for request in requests:
+            deaths = self.memory.deaths(request.unique)
+            if deaths >= limit:
+                log(f"request {request.opcode} was in hand when {deaths} workers died; it is answered EIO")
+                self._answer(request.unique, -errno.EIO)
+
+    def resend(self) -> None:
+        """Make the kernel send again what a dead worker took and did not answer."""
+        agreement = self.memory.agreement()
+        if agreement is None or not agreement.flags & HAS_RESEND:
+            return
+        try:
+            os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, NOTIFY_RESEND, 0))
+            self.memory.count_resend()
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                log(f"the kernel would not resend; {error.strerror}")
+
+    def _note(self, restarts: int | None = None) -> None:
+        """Write down who serves now."""
+        if self.info is None:
+            return
+        self.info = self.info._replace(
+            worker_pids=self.crew.pids,
+            restarts=self.info.restarts if restarts is None else restarts,
+            nursery_pid=self.nursery.pid if self.nursery is not None else 0,
+            herald_pid=self.herald,
+        )
+        if self.info.restarts < 0:
+            return
+        try:
+            state.write(self.orders.state, self.info)
+        except MountError as error:
+            log(f"{error}")
+
+    def _see_off(self, patience: float) -> None:
+        """Wait for all that we started, which end with the mount; kill what does not."""
+        if self.nursery is not None:
+            _kill(self.nursery.pid)
+        deadline = time.monotonic() + patience
+        is_killing = False
+        while self._bury():
+            left = deadline - time.monotonic()
+            if left <= 0 and is_killing:
+                log("a process of the mount cannot be killed; leaving it behind")
+                return
+            if left <= 0:
+                is_killing = True
+                deadline = time.monotonic() + _PATIENCE
+                # One that waits in the kernel for a reader, who waits for an answer, can be killed only when he has it.
+                self.resend()
+                self._fail_requests(True)
+            if is_killing:
+                for pid in (*self.crew.pids, self.herald, *(start.pid() for start in self._starts.values())):
+                    if pid:
+                        _kill(pid)
+            ready = dict(self._poll.poll(max(left, 0.0) * 1000 + 1 if not is_killing else _GLANCE_MS))
+            if self._told.pipe in ready:
+                self._told.empty()
+            for descriptor in [descriptor for descriptor in ready if descriptor in self._starts]:
+                self._hear(descriptor)
+            if self._failing and self._device in ready and not self._fail_request():
+                self._fail_requests(False)
+
+    # -- errors
+
+    def _fail_requests(self, failing: bool) -> None:
+        """Begin, or stop, to answer EIO to whoever asks: without a worker in sight a reader is to hear so, not to hang.
+
+        The device is not to block us, as a request may be taken back between the poll and the read; nor to return at
+        once to a worker, and so this stops before one starts.
+        """
+        if failing == self._failing:
+            return
+        self._failing = failing
+        os.set_blocking(self._device, not failing)
+        if failing:
+            self._poll.register(self._device, select.POLLIN)
+        else:
+            self._poll.unregister(self._device)
 
     def _fail_request(self) -> bool:
         """Answer one request so; False when the mount is gone."""
         try:
             request = os.read(self._device, REQUEST_SIZE)
-            _, opcode, unique, *_ = IN_HEADER.unpack_from(request)
-            if opcode not in UNANSWERED:
-                code = 0 if opcode == Opcode.DESTROY else -errno.EIO
-                os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, code, unique))
         except OSError as error:
             return error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT)
+        _, opcode, unique, *_ = IN_HEADER.unpack_from(request)
+        if opcode not in UNANSWERED:
+            self._answer(unique, 0 if opcode == Opcode.DESTROY else -errno.EIO)
         return True
 
-    def _resend(self) -> None:
-        """Make the kernel send again what the dead worker took and did not answer."""
-        agreement = self._memory_map.agreement()
-        if agreement is None or not agreement.flags & HAS_RESEND:
-            return
+    def _answer(self, unique: int, code: int) -> None:
         try:
-            os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, NOTIFY_RESEND, 0))
-        except OSError as error:
-            log(f"the kernel would not resend; {error.strerror}")
-
-    def _record(self) -> None:
-        if self._info is not None:
-            self._info = replace(self._info, worker_pids=[self._worker], restarts=self._info.restarts + 1)
-            try:
-                state.write(self._orders.state, self._info)
-            except MountError as error:
-                log(f"{error}")
+            os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, code, unique))
+        except OSError:
+            pass  # nobody waits for it any more
 
 
 def main() -> int:
-    """Do what the orders on stdin say; the exit code."""
+    """Do what the orders on stdin say, or go on from what was kept; the exit code."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     orders = Orders(**json.load(sys.stdin))
     if orders.log and os.fork():
         return 0  # whoever started us waits for this one only; init takes the other
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    os.set_inheritable(orders.report, False)
+    take_over([descriptor for descriptor in (orders.report, orders.caller) if descriptor >= 0])
     os.chdir("/")
     try:
         if orders.log:
             redirect(orders.log)
-        keeper = Keeper(
-            orders,
-            system.attach(orders.mountpoint, orders.source, allow_other=orders.allow_other, noexec=orders.noexec),
-        )
+        told = Told()
+        system.adopt_orphans()
+        device = system.attach(orders.mountpoint, orders.source, allow_other=orders.allow_other, noexec=orders.noexec)
+        keeper = Keeper(orders, device, told)
     except Exception as error:
         state.report_failure(orders.report, error)
         return 1
@@ -314,16 +556,11 @@ def main() -> int:
     return 0
 
 
-def _become(words: list[str], home: str, handed: tuple[int, ...]) -> NoReturn:
-    """In a forked child: turn into the worker."""
+def _kill(pid: int) -> None:
     try:
-        for descriptor in handed:
-            os.set_inheritable(descriptor, True)
-        os.chdir(home)  # `python -m` imports from where it is started
-        os.execv(words[0], words)
-    except OSError as error:
-        log(f"{words[0]} cannot be run; {error.strerror}")
-    os._exit(127)
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 if __name__ == "__main__":

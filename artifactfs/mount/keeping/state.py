@@ -1,6 +1,6 @@
-"""What is known of running mounts: one JSON file each under the state directory, and what keeper and worker tell.
+"""What is known of running mounts: one JSON file each under the state directory, and what its processes tell.
 
-Owns the shapes that the caller of `mount`, the keeper and the workers share. The keeper writes a mount's file, and
+Owns the file's shape and the form of a first word (ready, or an error) on a pipe. The keeper writes a mount's file, and
 removes it at the end; what is left of a dead keeper is dropped by whoever reads it.
 """
 
@@ -10,18 +10,18 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ... import errors
 from .. import system
 
 
-@dataclass(frozen=True)
-class MountInfo:
+class MountInfo(NamedTuple):
     """A running mount. `started` is seconds since 1970; `keeper_start` tells the keeper from a later process.
 
-    `device` is its `major:minor`, which tells it from a later mount at the same place.
+    `device` is its `major:minor`, which tells it from a later mount at the same place; `memory` the keeper's descriptor
+    of the memory file. `resend` tells whether the kernel sends again what a dead worker took (Linux 6.9 and later);
+    where it does not, readers of that moment get EIO.
     """
 
     mountpoint: str
@@ -33,13 +33,22 @@ class MountInfo:
     worker_pids: list[int]
     restarts: int
     started: float
-    keeper_start: int = field(default=0, repr=False)
-    device: str = field(default="", repr=False)
+    resend: bool = True
+    nursery_pid: int = 0
+    herald_pid: int = 0
+    keeper_start: int = 0
+    device: str = ""
+    memory: int = -1
 
     @property
     def worker_pid(self) -> int:
         """The first worker, 0 while there is none."""
         return self.worker_pids[0] if self.worker_pids else 0
+
+    @property
+    def pids(self) -> list[int]:
+        """All its processes that are known, the keeper first."""
+        return [pid for pid in (self.keeper_pid, *self.worker_pids, self.nursery_pid, self.herald_pid) if pid]
 
     @property
     def uptime(self) -> float:
@@ -48,7 +57,7 @@ class MountInfo:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as one JSON object."""
-        return {**asdict(self), "worker_pid": self.worker_pid, "uptime": round(self.uptime, 1)}
+        return {**self._asdict(), "worker_pid": self.worker_pid, "uptime": round(self.uptime, 1)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> MountInfo:
@@ -63,49 +72,17 @@ class MountInfo:
             worker_pids=[int(pid) for pid in value["worker_pids"]],
             restarts=int(value["restarts"]),
             started=float(value["started"]),
+            resend=bool(value.get("resend", True)),
+            nursery_pid=int(value.get("nursery_pid", 0)),
+            herald_pid=int(value.get("herald_pid", 0)),
             keeper_start=int(value["keeper_start"]),
             device=str(value["device"]),
+            memory=int(value.get("memory", -1)),
         )
 
     def is_alive(self) -> bool:
         """Whether its keeper still runs."""
         return system.process_start(self.keeper_pid) == self.keeper_start
-
-
-@dataclass(frozen=True)
-class Handover:
-    """What a keeper hands a worker: descriptors by number, and what to show.
-
-    `device` is /dev/fuse, `memory` the memory file, `report` the pipe for the first word, `alive` a pipe whose other
-    end only the keeper holds. `log` is the log file, "" in the foreground. `mounted` is the `major:minor` of the mount,
-    `keeper` the keeper's process and when it started, `source` the store's location.
-    """
-
-    device: int
-    memory: int
-    report: int
-    alive: int
-    mountpoint: str
-    where: str
-    passthrough: bool
-    started: int
-    state: str
-    log: str
-    mounted: str
-    keeper: tuple[int, int]
-    source: str
-
-    def to_text(self) -> str:
-        """One word for a command line."""
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_text(cls, text: str) -> Handover:
-        """Parse `to_text`. Raises MountError."""
-        try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError):
-            raise errors.MountError("a mount's worker is started by `artifactfs mount` only") from None
 
 
 def folder(state_dir: str) -> str:
@@ -126,8 +103,13 @@ def file_stem(state_dir: str, mountpoint: str) -> str:
 
 def write(path: str, info: MountInfo) -> None:
     """Write a mount's file, at once or not at all. Raises MountError."""
+    write_object(path, info.to_json())
+
+
+def write_object(path: str, value: dict[str, Any]) -> None:
+    """Write an object to a file of the user's own, at once or not at all. Raises MountError."""
     temporary = f"{path}.{os.getpid()}"
-    data = json.dumps(info.to_json(), indent=1).encode() + b"\n"
+    data = json.dumps(value, indent=1).encode() + b"\n"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -136,6 +118,16 @@ def write(path: str, info: MountInfo) -> None:
     except OSError as error:
         remove(temporary)
         raise errors.MountError(f"{path} cannot be written; {error.strerror}") from None
+
+
+def read_object(path: str) -> dict[str, Any] | None:
+    """The object in a file, or None when there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def read(path: str) -> MountInfo | None:
@@ -174,25 +166,37 @@ def report_ready(descriptor: int, value: dict[str, Any]) -> bool:
 
 def report_failure(descriptor: int, error: BaseException) -> None:
     """Tell whoever waits at the other end of a pipe why it cannot be, and close it."""
+    _report(descriptor, failure(error))
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """An error as it is told to another process."""
     known = isinstance(error, errors.Error)
     message = str(error) if known else f"unexpected {type(error).__name__}: {error}"
-    _report(descriptor, {"error": type(error).__name__ if known else "MountError", "message": message})
+    return {"error": type(error).__name__ if known else "MountError", "message": message}
 
 
 def await_report(descriptor: int) -> dict[str, Any]:
     """What the other end of a pipe tells. Raises the error it tells, MountError when it ended without a word."""
     with os.fdopen(descriptor, "rb") as pipe:
-        data = pipe.read()
-    if not data:
-        raise errors.MountError("the mount's process ended before it could answer; see its log")
-    told = json.loads(data)
-    if "ready" in told:
-        ready: dict[str, Any] = told["ready"]
+        return told(pipe.read())
+
+
+def told(data: bytes) -> dict[str, Any]:
+    """The last word of what was told. Raises the error that was told, MountError when there is no word."""
+    try:
+        word: dict[str, Any] = json.loads(data.strip().rpartition(b"\n")[2])
+    except ValueError:
+        word = {}
+    if "ready" in word:
+        ready: dict[str, Any] = word["ready"]
         return ready
-    kind = getattr(errors, told["error"], None)
+    if "error" not in word:
+        raise errors.MountError("the mount's process ended before it could answer; see its log")
+    kind = getattr(errors, word["error"], None)
     if not (isinstance(kind, type) and issubclass(kind, errors.Error)):
         kind = errors.MountError
-    raise kind(told["message"])
+    raise kind(word["message"])
 
 
 def _report(descriptor: int, value: dict[str, Any]) -> bool:
