@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import samples
+from benchmarks import soak, soak_parts
 from benchmarks.bench import ratio, take_turns
 from benchmarks.report import Row, Skipped, as_json, at_least, at_most, files_a_second, seconds, speed, table
 
@@ -90,3 +91,17 @@ def test_quickstart_mounts_where_a_mount_may_be(own_home: Path) -> None:
     settings = load()
     for needed in (settings.state_dir, settings.cache_dir, settings.store):
         assert os.path.commonpath([needed, done.stdout.strip()]) not in (needed, done.stdout.strip())
+
+
+def test_a_soak_knows_wrong_bytes_and_growth() -> None:
+    number, path = 3, "middle.bin"
+    assert soak_parts.data(number, path) == soak_parts.data(3, path) != soak_parts.data(4, path)
+    assert len(soak_parts.data(number, path)) == soak_parts.SIZES[path]
+    reader = soak_parts.Reader(soak_parts.Control("/nonexistent"), 0, "/nonexistent")
+    reader.check(number, path, 100, soak_parts.data(number, path)[100:5000])
+    with pytest.raises(soak_parts.WrongError, match="other bytes at 100 "):
+        reader.check(number, path, 100, soak_parts.data(number, path)[101:5000])
+    used = soak.Use(10 << 20, 8, 40 << 20, 50, 4)
+    assert all(holds for *_, holds in soak._growth(used, used))
+    grown = soak.Use(30 << 20, 80, 400 << 20, 5000, 40)
+    assert not any(holds for *_, holds in soak._growth(used, grown))
