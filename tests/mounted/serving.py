@@ -1,14 +1,13 @@
 """The nursery of the tests' mounts: `serving.py STORE REFRESH [OLD_KERNEL] --handover TEXT`.
 
 OLD_KERNEL is the word `old`: then nothing is agreed with the kernel that Linux 6.8 could not do. While there is a file
-`hang` in the store, whoever opens a blob makes a file `taken` and waits for ever; with a file `pause`, he waits until
-that is gone.
+`hang` in the store, whoever opens a blob makes a file `taken` and waits for ever; or, where there is a file
+`hang.ends`, until `hang` is gone.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -33,10 +32,8 @@ class HangingReader(Reader):
     def open(self, blob: bytes, size: int, hint: Location | None = None, *, blocks: bytes | None = None) -> OpenBlob:
         if (self._root / "hang").exists():
             (self._root / "taken").touch()
-            threading.Event().wait()
-        while (self._root / "pause").exists():
-            (self._root / "taken").touch()
-            time.sleep(0.01)
+            while (self._root / "hang").exists() or not (self._root / "hang.ends").exists():
+                time.sleep(0.01)
         return super().open(blob, size, hint, blocks=blocks)
 
 

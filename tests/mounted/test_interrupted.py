@@ -44,12 +44,13 @@ def mount(mounting: Mounting, store: FakeStore, mode: str) -> Mount:
 @contextmanager
 def held_up(mount: Mount) -> Iterator[None]:
     """While the store opens nothing."""
-    pause = mount.store.root / "pause"
-    pause.touch()
+    hang = mount.store.root / "hang"
+    (mount.store.root / "hang.ends").touch()
+    hang.touch()
     try:
         yield
     finally:
-        pause.unlink()
+        hang.unlink()
 
 
 def reader(*words: str | Path) -> subprocess.Popen[bytes]:

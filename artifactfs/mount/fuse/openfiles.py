@@ -11,6 +11,7 @@ dies with its process, and has written its pid before; who finds such a pid behi
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -45,6 +46,9 @@ _CHAIN_MASK = BUCKETS_OF_INODES - 1
 _UNUSED, _CACHED, _PASSTHROUGH = 0, 1, 2
 _GLANCE = 32
 """Links of a chain that are followed without the lock."""
+
+_flock = ctypes.PyDLL(None).flock
+"""Other threads may not run meanwhile, as they may in fcntl.flock: handing over costs more than the call."""
 
 
 class Opened(NamedTuple):
@@ -132,7 +136,8 @@ class OpenFiles:
     def _lock(self) -> None:
         self._guard.acquire()
         try:
-            fcntl.flock(self._locked, fcntl.LOCK_EX)
+            if _flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                fcntl.flock(self._locked, fcntl.LOCK_EX)
             if self._words[_WRITER]:
                 self._mend()
         except BaseException:
@@ -140,7 +145,7 @@ class OpenFiles:
             raise
 
     def _unlock(self) -> None:
-        fcntl.flock(self._locked, fcntl.LOCK_UN)
+        _flock(self._locked, fcntl.LOCK_UN)
         self._guard.release()
 
     # -- looking
