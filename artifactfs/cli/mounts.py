@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InvalidError
+from ..errors import InvalidError, MountNotFoundError
 from ..names import LATEST
 from . import completion
 from .amounts import age
@@ -63,6 +63,7 @@ class Mountpoint(click.Path):
     type=click.IntRange(1, 16),
     help="Processes that serve it.  [default: one for each processor]",
 )
+@click.option("--restart", is_flag=True, help="Put this program's code under a mount that is there.")
 @click.option("--nonempty", is_flag=True, help="Mount over a directory that holds files.")
 @click.option("--noexec", is_flag=True, help="Let no program in it be run.")
 @click.option("--systemd-unit", is_flag=True, help="Mount nothing; print a systemd unit that mounts it so.")
@@ -76,6 +77,7 @@ def mount(
     no_passthrough: bool,
     refresh: float,
     workers: int | None,
+    restart: bool,
     nonempty: bool,
     noexec: bool,
     systemd_unit: bool,
@@ -84,7 +86,12 @@ def mount(
 
     DIR is an empty directory. WHERE is an entity, entity/project, or the files of one collection[:alias]; without it,
     all is shown: entity/project/type/collection/version. Returns when the directory can be read.
+
+    With --restart a mount at DIR goes on with the code of this program and its own options; readers notice nothing.
     """
+    if restart:
+        _restart(invocation, directory, where)
+        return
     if transport == "libfuse":
         raise InvalidError("this version mounts by the kernel's own protocol only; leave --transport away")
     place = find(invocation, where)
@@ -135,24 +142,41 @@ def umount(invocation: Invocation, directory: str, lazy: bool) -> None:
         invocation.output.note(f"{os.path.abspath(directory)} is no longer mounted")
 
 
-@command("mounts", examples=["artifactfs mounts", "artifactfs mounts --json"])
-def mounts(invocation: Invocation) -> None:
+@command("mounts", examples=["artifactfs mounts", "artifactfs mounts --json", "artifactfs mounts ~/artifacts --stats"])
+@click.argument("directory", metavar="[DIR]", required=False, type=Mountpoint())
+@click.option("--stats", is_flag=True, help="Add what the mount at DIR has done.")
+def mounts(invocation: Invocation, directory: str | None, stats: bool) -> None:
     """List the mounts.
 
-    MODE is how files are read: passthrough (by the kernel from the store's own files) or served. RESTARTS counts the
-    workers that had to be replaced.
+    MODE is how files are read: passthrough (by the kernel from the store's own files) or served; with "no resend" the
+    kernel is older than 6.9, and readers get an error when a worker dies. RESTARTS counts the workers that had to be
+    replaced.
     """
-    from ..mount import session
+    from ..mount import session, system
 
+    if stats and directory is None:
+        raise InvalidError("--stats is for one mount; name its directory")
     found = session.mounts(invocation.config.state_dir)
+    if directory is not None:
+        place = system.real_place(directory)
+        found = [info for info in found if info.mountpoint == place]
+        if not found:
+            raise MountNotFoundError(f"no running mount of artifactfs is at {place}; `artifactfs mounts` lists what is")
+    done = session.statistics(directory, state_dir=invocation.config.state_dir) if stats and directory else None
     if invocation.output.json:
-        invocation.output.data([info.to_json() for info in found])
+        told = [info.to_json() for info in found]
+        invocation.output.data([{**told[0], "stats": done._asdict()}] if done is not None else told)
         return
     if not found:
         invocation.output.note("nothing is mounted")
     titles = ["MOUNTPOINT", "STORE", "WHERE", "MODE", ">KEEPER", ">WORKER", ">RESTARTS", "SINCE"]
     columns = [Column(title.lstrip(">"), title.startswith(">")) for title in titles]
     invocation.output.table(columns, [_row(info) for info in found])
+    if done is not None:
+        invocation.output.line(
+            f"{done.operations} operations, half of them within {done.p50 * 1000:.3g} ms and 99 % within"
+            f" {done.p99 * 1000:.3g} ms; {done.reads} reads of {done.bytes} bytes, {done.hits} of files that were open"
+        )
 
 
 @command("mount-worker", examples=[], hidden=True)
@@ -174,6 +198,15 @@ def mount_worker(invocation: Invocation, handover: str, cache_dir: str, refresh:
         )
 
     raise click.exceptions.Exit(serve_nursery(handover, open_tree, preload))
+
+
+def _restart(invocation: Invocation, directory: str, where: str | None) -> None:
+    if where is not None:
+        raise InvalidError("a mount that goes on shows what it did; leave WHERE away")
+    from ..mount import session
+
+    invocation.when_interrupted = "the mount goes on, with the former code or the new"
+    _announce(invocation, session.restart(directory, state_dir=invocation.config.state_dir), is_service=False)
 
 
 def _written(place: Place, invocation: Invocation) -> str:
@@ -234,4 +267,5 @@ def _row(info: MountInfo) -> list[str]:
     since = age(int(info.started * 10**9), time.time_ns()).removesuffix(" ago")
     worker = str(info.worker_pid) if info.worker_pid else "-"
     numbers = [str(info.keeper_pid), worker, str(info.restarts)]
-    return [info.mountpoint, info.store, info.where or "all", info.mode, *numbers, since]
+    mode = info.mode if info.resend else f"{info.mode}, no resend"
+    return [info.mountpoint, info.store, info.where or "all", mode, *numbers, since]

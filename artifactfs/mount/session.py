@@ -15,17 +15,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..errors import Error, MountConflictError, MountError, MountNotFoundError
 from ..mounttable import mount_table
 from . import system
 from .foreground import await_end, ending_when_told
+from .fuse.memory import Memory
+from .fuse.stats import Statistics
+from .fuse.stats import statistics as read_statistics
 from .keeping import state
 from .keeping.orders import HANG_LIMIT, MOST_WORKERS, START_LIMIT, Orders
 from .keeping.state import MountInfo
+from .keeping.succession import answer_path, request_path
 from .mountpoint import Claim, Notice, check_apart, check_mountpoint, clean_up
 
-__all__ = ["MountInfo", "mount", "mounts", "unmount"]
+__all__ = ["MountInfo", "Statistics", "mount", "mounts", "restart", "statistics", "unmount"]
 
 _START_LIMIT = START_LIMIT
 _PATIENCE = 10.0
@@ -127,6 +132,48 @@ def unmount(mountpoint: str, *, state_dir: str, lazy: bool = False) -> None:
     elif info is not None and info.device == row.device and not users:
         _await_processes(info, _FAREWELL)
         _end(info)  # a worker that does not answer does not end by itself
+
+
+def restart(mountpoint: str, *, state_dir: str) -> MountInfo:
+    """Put the code of this very program under a running mount; returns when its new workers serve.
+
+    When that cannot be, those that served before still do. Raises MountNotFoundError, MountConflictError, MountError,
+    and what a new worker raised when it started.
+    """
+    place = system.real_place(mountpoint)
+    path = state.file_stem(state_dir, place) + ".json"
+    with Claim(path.removesuffix(".json") + ".lock", place):
+        info = state.read(path)
+        if info is None or not info.is_alive() or not system.is_mounted_there(place, info.device):
+            raise MountNotFoundError(f"no running mount of artifactfs is at {place}; `artifactfs mounts` lists what is")
+        if info.transport != "kernel":
+            raise MountError(f"{place} is mounted by {info.transport}, which cannot be restarted; unmount it and mount")
+        nonce = os.urandom(16).hex()
+        state.write_object(request_path(path), {"nonce": nonce, "python": sys.executable, "home": _HOME})
+        try:
+            os.kill(info.keeper_pid, signal.SIGUSR1)
+            return MountInfo.from_json(state.told(json.dumps(_await_answer(path, info, nonce)).encode()))
+        except ProcessLookupError:
+            raise MountError(f"{place} was unmounted meanwhile") from None
+        finally:
+            state.remove(request_path(path))
+            state.remove(answer_path(path))
+
+
+def statistics(mountpoint: str, *, state_dir: str) -> Statistics:
+    """What a running mount has done. Raises MountNotFoundError, MountError."""
+    place = system.real_place(mountpoint)
+    info = state.read(state.file_stem(state_dir, place) + ".json")
+    if info is None or not info.is_alive():
+        raise MountNotFoundError(f"no running mount of artifactfs is at {place}; `artifactfs mounts` lists what is")
+    try:
+        descriptor = os.open(f"/proc/{info.keeper_pid}/fd/{info.memory}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountError(f"what {place} has done cannot be read; {error.strerror}") from None
+    try:
+        return read_statistics(Memory(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 def mounts(state_dir: str) -> list[MountInfo]:
@@ -242,6 +289,20 @@ def _end(info: MountInfo) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(info.keeper_pid, signal.SIGTERM)
         _await_processes(info)
+
+
+def _await_answer(path: str, info: MountInfo, nonce: str) -> dict[str, Any]:
+    """What the keeper answers to a request."""
+    deadline = time.monotonic() + 2 * _START_LIMIT + _PATIENCE
+    while True:
+        answer = state.read_object(answer_path(path))
+        if answer is not None and answer.get("nonce") == nonce:
+            return answer
+        if not info.is_alive():
+            raise MountError(f"{info.mountpoint} was unmounted meanwhile")
+        if time.monotonic() > deadline:
+            raise MountError(f"the keeper of {info.mountpoint} does not answer; see its log")
+        time.sleep(_GLANCE)
 
 
 def _await_processes(info: MountInfo, patience: float = _PATIENCE) -> None:

@@ -108,6 +108,12 @@ class Crew:
         """The place that a process has."""
         return next((place for place in self.places if place.pid == pid), None) if pid else None
 
+    def extend(self, slots: Sequence[int], count: int) -> None:
+        """Have `count` places, the missing ones in free slots."""
+        known = {place.slot for place in self.places}
+        free = [slot for slot in slots if slot not in known]
+        self.places += [Place(slot) for slot in free[: max(count - len(self.places), 0)]]
+
     def wanted(self, now: float) -> list[Place]:
         """The places that are to be filled now. Where nobody serves after failures, or ever did, one goes ahead."""
         if now < self.pauses.until:

@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 from ...errors import Error, MountError
 from .. import system
@@ -25,7 +26,8 @@ from ..fuse.protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, RE
 from . import state
 from .crew import DEADLY, DEADLY_KILLS, Crew, Pauses, Place, Stage, how, is_crash
 from .logfile import log, redirect
-from .orders import Handover, Kept, Orders, become, take_over
+from .orders import MOST_WORKERS, Handover, Kept, Orders, become, take_over
+from .succession import become_new, go_on, read_kept
 
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _PATIENCE = 5.0
@@ -96,6 +98,16 @@ class Nursery:
             log(f"the nursery takes no order; {error.strerror}")
 
 
+class Former:
+    """Those that serve while others are to take over from them."""
+
+    def __init__(self, orders: Orders, crew: Crew, nursery: Nursery | None, herald: int) -> None:
+        self.orders = orders
+        self.crew = crew
+        self.nursery = nursery
+        self.herald = herald
+
+
 class Keeper:
     """One mount and its processes."""
 
@@ -116,6 +128,7 @@ class Keeper:
         self._herald_since = now
         self._starts: dict[int, Start] = {}
         self._refused: Error | None = None
+        self._former: Former | None = None
         self._failing = False
         self._looked = now
         pid = os.getpid()
@@ -168,6 +181,12 @@ class Keeper:
         while True:
             if not self.is_connected():
                 return self.end(is_gone=True)
+            if self._told.to_restart and not self._starts:
+                self._told.to_restart = False
+                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none is lost between this code and the new
+                if not self._told.to_end:
+                    become_new(self)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             if self._must_end(self.step()):
                 log("told to end; unmounting")
                 return self.end()
@@ -175,12 +194,13 @@ class Keeper:
     def step(self, deadline: float | None = None) -> dict[int, int]:
         """See to the processes, then wait until something happens (at most until the deadline), and take it in; what
         happened, by descriptor."""
-        now = time.monotonic()
-        self._start_missing(now)
+        self._start_missing(time.monotonic())
         if self._failing != self.crew.is_hopeless:
             self._fail_requests(self.crew.is_hopeless)
-        pause = max(self._next(deadline) - time.monotonic(), 0.0)
-        ready = dict(self._poll.poll(pause * 1000 + 1))
+        return self._take_in(max(self._next(deadline) - time.monotonic(), 0.0))
+
+    def _take_in(self, seconds: float) -> dict[int, int]:
+        ready = dict(self._poll.poll(seconds * 1000 + 1))
         if self._told.pipe in ready:
             self._told.empty()
         for descriptor in [descriptor for descriptor in ready if descriptor in self._starts]:
@@ -190,6 +210,76 @@ class Keeper:
             self._fail_request()
         self._look_for_late()
         return ready
+
+    def kept(self, request: dict[str, Any]) -> Kept:
+        """What new code needs to go on."""
+        assert self.info is not None
+        return Kept(
+            orders=self.orders,
+            device=self._device,
+            memory=self.memory.descriptor,
+            alive=self._alive,
+            alive_end=self._alive_end,
+            started=self._started,
+            mounted=self._mounted,
+            info=self.info.to_json(),
+            workers=[(place.slot, place.pid) for place in self.crew.places if place.pid],
+            nursery=(self.nursery.pid, self.nursery.socket.fileno()) if self.nursery is not None else (0, -1),
+            herald=self.herald,
+            request=request,
+        )
+
+    def renew(self, orders: Orders) -> state.MountInfo:
+        """Put a nursery and a crew of new code in the place of those that serve. Raises what they report, MountError;
+        then those that serve stay."""
+        former = self._former = Former(self.orders, self.crew, self.nursery, self.herald)
+        taken = [place.slot for place in former.crew.places if place.pid]
+        free = [slot for slot in range(MOST_WORKERS) if slot not in taken] or taken[-1:]
+        for place in former.crew.places:
+            if place.slot in free and place.pid:
+                _kill(place.pid)  # its requests wait for the others
+        self.orders, self.crew = orders, Crew(free[: orders.workers], has_served=True)
+        self.nursery, self.herald, self._herald_pauses = None, 0, Pauses()
+        deadline = time.monotonic() + orders.limit
+        try:
+            while not (self.crew.is_full and (self.herald or self._herald_pauses.until)):
+                ready = self.step(deadline)
+                if self._refused is not None:
+                    raise self._refused
+                if self._must_end(ready) or not self.is_connected():
+                    raise MountError(f"{orders.mountpoint} was unmounted meanwhile")
+                if time.monotonic() > deadline:
+                    raise MountError(f"the new workers said nothing for {orders.limit:.0f} s; see the log")
+        except Error:
+            self._dismiss()
+            self.orders, self.crew, self.nursery, self.herald = (
+                former.orders,
+                former.crew,
+                former.nursery,
+                former.herald,
+            )
+            self._refused = self._former = None
+            self._note()
+            raise
+        for pid in (*former.crew.pids, former.herald, former.nursery.pid if former.nursery is not None else 0):
+            _kill(pid)
+        while former.crew.pids and self.is_connected():
+            self._take_in(_GLANCE_MS / 1000)
+        if former.nursery is not None:
+            former.nursery.socket.close()
+        self._former = None
+        self.crew.extend([slot for slot in range(MOST_WORKERS) if self.memory.pid(slot) == 0], orders.workers)
+        self._note()
+        assert self.info is not None
+        return self.info
+
+    def _dismiss(self) -> None:
+        """End all that was started of new code."""
+        while self._starts or self.crew.pids or self.nursery is not None or self.herald:
+            known = (*self.crew.pids, self.herald, *(start.pid() for start in self._starts.values()))
+            for pid in (*known, self.nursery.pid if self.nursery is not None else 0):
+                _kill(pid)
+            self._take_in(_GLANCE_MS / 1000)
 
     def end(self, *, is_gone: bool = False) -> None:
         """Unmount, also while it is in use, see all processes off, and forget the mount.
@@ -335,7 +425,7 @@ class Keeper:
                 device=self._mounted,
                 memory=self.memory.descriptor,
             )
-        elif self.info.restarts >= 0:
+        elif self.info.restarts >= 0 and self._former is None:
             self._note(restarts=self.info.restarts + 1)
 
     def _did_not_start(self, start: Start, error: Error, now: float) -> None:
@@ -343,7 +433,7 @@ class Keeper:
             self._herald_pauses.died(now, 0.0)
             return
         pause = self.crew.die(start.place, now)
-        if self.info is None or self.info.restarts < 0:
+        if self.info is None or self.info.restarts < 0 or self._former is not None:
             self._refused = error
         else:
             log(f"a worker cannot start; {error}; starting another" + (f" in {pause:.2g} s" if pause else ""))
@@ -389,6 +479,8 @@ class Keeper:
     def _died(self, pid: int, status: int) -> None:
         now = time.monotonic()
         place = self.crew.place_of(pid)
+        if self._former is not None and self._died_before(self._former, pid, now):
+            return
         if place is not None:
             self._worker_died(place, status, now)
         elif self.nursery is not None and pid == self.nursery.pid:
@@ -403,6 +495,22 @@ class Keeper:
             if self.is_connected():
                 log(f"the herald {how(status)}; starting another" + (f" in {pause:.2g} s" if pause else ""))
         # Others are workers and heralds that died before they could start, which the end of their report tells.
+
+    def _died_before(self, former: Former, pid: int, now: float) -> bool:
+        """Whether it is one of those whose place others take: they are not replaced."""
+        place = former.crew.place_of(pid)
+        if place is not None:
+            former.crew.die(place, now)
+            self.memory.leave(place.slot)
+            self.resend()
+        elif former.nursery is not None and pid == former.nursery.pid:
+            former.nursery.socket.close()
+            former.nursery = None
+        elif pid == former.herald:
+            former.herald = 0
+        else:
+            return False
+        return True
 
     def _worker_died(self, place: Place, status: int, now: float) -> None:
         lived = now - place.since
@@ -452,7 +560,7 @@ class Keeper:
             nursery_pid=self.nursery.pid if self.nursery is not None else 0,
             herald_pid=self.herald,
         )
-        if self.info.restarts < 0:
+        if self.info.restarts < 0 or self._former is not None:
             return
         try:
             state.write(self.orders.state, self.info)
@@ -478,8 +586,7 @@ class Keeper:
                 self._fail_requests(True)
             if is_killing:
                 for pid in (*self.crew.pids, self.herald, *(start.pid() for start in self._starts.values())):
-                    if pid:
-                        _kill(pid)
+                    _kill(pid)
             ready = dict(self._poll.poll(max(left, 0.0) * 1000 + 1 if not is_killing else _GLANCE_MS))
             if self._told.pipe in ready:
                 self._told.empty()
@@ -526,6 +633,10 @@ class Keeper:
 def main() -> int:
     """Do what the orders on stdin say, or go on from what was kept; the exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    if sys.argv[1:] == ["--try"]:
+        return _try()
+    if sys.argv[1:2] == ["--kept"]:
+        return _go_on(read_kept(int(sys.argv[2])))
     orders = Orders(**json.load(sys.stdin))
     if orders.log and os.fork():
         return 0  # whoever started us waits for this one only; init takes the other
@@ -556,9 +667,32 @@ def main() -> int:
     return 0
 
 
+def _try() -> int:
+    """Whether this code could go on from what is on stdin; the exit code."""
+    try:
+        Kept.from_bytes(sys.stdin.buffer.read())
+    except MountError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _go_on(kept: Kept) -> int:
+    """Keep a mount that the former code kept; the exit code."""
+    take_over(kept.descriptors())
+    os.chdir("/")
+    log.path = kept.orders.log
+    keeper = Keeper(kept.orders, kept.device, Told(), kept)
+    go_on(keeper, kept.request)
+    keeper.keep()
+    log(f"unmounted {kept.orders.mountpoint}")
+    return 0
+
+
 def _kill(pid: int) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
 
