@@ -1,4 +1,4 @@
-"""The herald of a mount: a process of its own beside the workers, that ends with the keeper.
+"""The process of a mount's herald (fuse/herald.py): one of its own beside the workers, that ends with the keeper.
 
 A notice to the kernel can block where nothing can end it, so no worker may send one.
 """
@@ -8,16 +8,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from ..fuse.herald import Herald
+from ..fuse.memory import Memory
 from ..tree import Tree
 from . import state
 from .farewell import take_down
+from .logfile import log
 from .orders import Handover
 
 
 def serve_herald(given: Handover, open_tree: Callable[[str], Tree]) -> int:
-    """Wait until the keeper is gone; the exit code."""
-    del open_tree
+    """Tell workers and kernel of the store's changes until the keeper is gone; the exit code."""
+    tree = open_tree(given.where)
+    tree.started, tree.log = given.started, log
+    herald = Herald(given.device, tree, Memory(given.memory), log)
     state.report_ready(given.report, {})
+    herald.serve(given.alive)
     while os.read(given.alive, 1):
         pass
     return take_down(given)

@@ -37,6 +37,7 @@ def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
         tree = open_tree(given.where)
         tree.started = given.started
         tree.log = log
+        tree.follow(memory)
         kernel = Kernel(
             given.device,
             tree,

@@ -1,0 +1,36 @@
+"""The worker command of mounts of a real store: `serving_store.py STORE CACHE REFRESH HEARS --handover TEXT`.
+
+With HEARS `deaf` no commit is heard of, as on a system that has no watch to give.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from artifactfs.catalog.queries import SqlCatalog
+from artifactfs.config import load
+from artifactfs.connect import connect
+from artifactfs.mount.fuse.waits import WatchedStore
+from artifactfs.mount.keeping.nursery import serve_nursery
+from artifactfs.mount.tree import Tree
+
+
+class Deaf(SqlCatalog):
+    def watch(self) -> None:
+        pass
+
+
+def main() -> int:
+    location, cache, refresh, hears, _, handover = sys.argv[1:]
+    if hears == "deaf":
+        SqlCatalog.watch = Deaf.watch  # type: ignore[method-assign]
+
+    def open_tree(where: str) -> Tree:
+        store = connect(config=load(store=location, cache_dir=cache))
+        return Tree.open(WatchedStore(store), where, entity="me", project="demo", refresh=float(refresh))
+
+    return serve_nursery(handover, open_tree)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
