@@ -92,8 +92,6 @@ def mount(
     if restart:
         _restart(invocation, directory, where)
         return
-    if transport == "libfuse":
-        raise InvalidError("this version mounts by the kernel's own protocol only; leave --transport away")
     place = find(invocation, where)
     if systemd_unit:
         _print_unit(invocation, directory, place, where)
@@ -117,12 +115,13 @@ def mount(
         private=[config.cache_dir],
         foreground=foreground,
         allow_other=True if allow_other else None,
+        transport=transport,
         passthrough=not no_passthrough,
         nonempty=nonempty,
         workers=workers,
         noexec=noexec,
         notice=invocation.output.note,
-        ready=lambda mounted: _announce(invocation, mounted, is_service=foreground),
+        ready=lambda mounted: _announce(invocation, mounted, is_service=foreground, was_asked=transport != "auto"),
     )
     if foreground:
         unit.tell(notify_socket(), unit.STOPPING)
@@ -148,9 +147,9 @@ def umount(invocation: Invocation, directory: str, lazy: bool) -> None:
 def mounts(invocation: Invocation, directory: str | None, stats: bool) -> None:
     """List the mounts.
 
-    MODE is how files are read: passthrough (by the kernel from the store's own files) or served; with "no resend" the
-    kernel is older than 6.9, and readers get an error when a worker dies. RESTARTS counts the workers that had to be
-    replaced.
+    TRANSPORT is how it speaks with the kernel: by the kernel's own protocol, or through libfuse. MODE is how files are
+    read: passthrough (by the kernel from the store's own files), no-open or cached (served); with "no resend", readers
+    get an error when a worker dies. RESTARTS counts the workers that had to be replaced.
     """
     from ..mount import session, system
 
@@ -169,7 +168,7 @@ def mounts(invocation: Invocation, directory: str | None, stats: bool) -> None:
         return
     if not found:
         invocation.output.note("nothing is mounted")
-    titles = ["MOUNTPOINT", "STORE", "WHERE", "MODE", ">KEEPER", ">WORKER", ">RESTARTS", "SINCE"]
+    titles = ["MOUNTPOINT", "STORE", "WHERE", "TRANSPORT", "MODE", ">KEEPER", ">WORKER", ">RESTARTS", "SINCE"]
     columns = [Column(title.lstrip(">"), title.startswith(">")) for title in titles]
     invocation.output.table(columns, [_row(info) for info in found])
     if done is not None:
@@ -250,7 +249,7 @@ def _options_given(*others: str) -> list[str]:
     return words
 
 
-def _announce(invocation: Invocation, info: MountInfo, *, is_service: bool) -> None:
+def _announce(invocation: Invocation, info: MountInfo, *, is_service: bool, was_asked: bool) -> None:
     if is_service:
         from ..config import notify_socket
         from ..mount import unit
@@ -261,6 +260,8 @@ def _announce(invocation: Invocation, info: MountInfo, *, is_service: bool) -> N
     else:
         invocation.output.line(info.mountpoint)
     invocation.output.finish()
+    if not was_asked:
+        invocation.output.note(f"mounted by the transport {info.transport}")
 
 
 def _row(info: MountInfo) -> list[str]:
@@ -268,4 +269,4 @@ def _row(info: MountInfo) -> list[str]:
     worker = str(info.worker_pid) if info.worker_pid else "-"
     numbers = [str(info.keeper_pid), worker, str(info.restarts)]
     mode = info.mode if info.resend else f"{info.mode}, no resend"
-    return [info.mountpoint, info.store, info.where or "all", mode, *numbers, since]
+    return [info.mountpoint, info.store, info.where or "all", info.transport, mode, *numbers, since]

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import Error, MountConflictError, MountError, MountNotFoundError
+from ..errors import Error, MountConflictError, MountError, MountNotFoundError, TransportError
 from ..mounttable import mount_table
-from . import system
+from . import system, transports
 from .foreground import await_end, ending_when_told
 from .fuse.memory import Memory
 from .fuse.stats import Statistics
@@ -36,6 +36,10 @@ _START_LIMIT = START_LIMIT
 _PATIENCE = 10.0
 _FAREWELL = 3.0
 _GLANCE = 0.02
+_KEEPERS = {
+    transports.KERNEL: "artifactfs.mount.keeping.keeper",
+    transports.LIBFUSE: "artifactfs.mount.keeping.libfusekeeper",
+}
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -49,6 +53,7 @@ def mount(
     private: Sequence[str] = (),
     foreground: bool = False,
     allow_other: bool | None = None,
+    transport: str = transports.AUTO,
     passthrough: bool = True,
     nonempty: bool = False,
     noexec: bool = False,
@@ -62,11 +67,12 @@ def mount(
     `worker_command` is run as `[*worker_command, "--handover", TEXT]` and must call `nursery.serve_nursery`. `store` is
     the location that is shown, `where` what to show of it. `allow_other` is on for root unless it is said. `workers`
     serve it, by default one for each processor; one that has had a request for `hang_limit` seconds is replaced, unless
-    it waits for the store. `notice` is told what was cleaned up; `ready` is called when the tree can be read. `private`
-    are more directories that serving the mount needs. `noexec` lets no program in it be run. When this is interrupted,
-    nothing stays mounted. Raises MountConflictError, MountError, NotAllowedError, and what the worker raised when it
-    started.
+    it waits for the store. `transport` is one of `transports.TRANSPORTS`. `notice` is told what was cleaned up, and why
+    `auto` took another transport than the kernel's; `ready` is called when the tree can be read. `private` are more
+    directories that serving the mount needs. `noexec` lets no program in it be run. When this is interrupted, nothing
+    stays mounted. Raises MountConflictError, MountError, NotAllowedError, and what the worker raised when it started.
     """
+    tried = transports.in_turn(transport)
     place = system.real_place(mountpoint)
     stem = state.file_stem(state_dir, place)
     if allow_other is None:
@@ -91,7 +97,7 @@ def mount(
     )
     with ending_when_told(foreground):
         with Claim(stem + ".lock", place):
-            keeper, info = _mount(orders, nonempty, [store, state_dir, *private], notice)
+            keeper, info = _mount_in_turn(tried, orders, nonempty, [store, state_dir, *private], notice)
         try:
             if ready is not None:
                 ready(info)
@@ -192,6 +198,22 @@ def mounts(state_dir: str) -> list[MountInfo]:
     return sorted(found, key=lambda info: info.mountpoint)
 
 
+def _mount_in_turn(
+    tried: Sequence[str], orders: Orders, nonempty: bool, needed: Sequence[str], notice: Notice | None
+) -> tuple[subprocess.Popen[bytes], MountInfo]:
+    """Mount by the first of the transports that can be had."""
+    first, *rest = tried
+    try:
+        return _mount(orders._replace(transport=first), nonempty, needed, notice)
+    except TransportError as error:
+        if not rest:
+            raise
+        said = transports.instead_of_kernel(error)
+    if notice is not None:
+        notice(said)
+    return _mount_in_turn(rest, orders, nonempty, needed, notice)
+
+
 def _mount(
     orders: Orders, nonempty: bool, needed: Sequence[str], notice: Notice | None
 ) -> tuple[subprocess.Popen[bytes], MountInfo]:
@@ -211,7 +233,7 @@ def _start_keeper(orders: Orders) -> subprocess.Popen[bytes]:
     quiet = None if foreground else subprocess.DEVNULL
     try:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "artifactfs.mount.keeping.keeper", orders.mountpoint],
+            [sys.executable, "-m", _KEEPERS[orders.transport], orders.mountpoint],
             stdin=subprocess.PIPE,
             stdout=quiet,
             stderr=quiet,

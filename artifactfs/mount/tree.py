@@ -230,6 +230,10 @@ class Tree:
         """Whether a node is a directory whose names change."""
         return split(self._actual(node))[0] < Kind.ALIAS
 
+    def ask_every(self, seconds: float) -> None:
+        """Ask the catalog for changes that often from now on."""
+        self.refresh = self._freshness.refresh = seconds
+
     def lookup(self, parent: int, name: bytes) -> Found:
         """The child of that name."""
         kind, row, index = split(self._actual(parent))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from artifactfs import errors
 from artifactfs.cli.commands import artifactfs as program_group
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be used here")
@@ -91,6 +92,30 @@ def test_options_reach_the_mount(run: Any, filled: Path) -> None:
     info = run("mount", "data", "digits:v0", "--no-passthrough", "--nonempty", "--refresh", "0.1", "--json").json
     assert info["mode"] != "passthrough"
     assert (filled / "data" / "a.txt").read_text() == "one\n"
+
+
+def test_the_transport_is_chosen_and_told(run: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from artifactfs.mount import transports
+
+    assert "mounted by the transport kernel" in run("mount", "at").err
+    run("umount", "at")
+    try:
+        transports.check_libfuse()
+    except errors.TransportError as error:
+        pytest.skip(str(error))
+    assert "transport" not in run("mount", "at", "digits", "--transport", "libfuse", "--refresh", "0.2").err
+    assert (filled / "at" / "a.txt").read_text() == "two\n"
+    (info,) = run("mounts", "--json").json
+    assert (info["transport"], info["mode"]) == ("libfuse", "cached")
+    assert "libfuse" in run("mounts").out.splitlines()[1].split()
+    run("umount", "at")
+
+    def missing() -> None:
+        raise errors.TransportError(f"libfuse 2 is not installed; {transports.HOW_TO_INSTALL}")
+
+    monkeypatch.setattr(transports, "check_libfuse", lambda *_: missing())
+    run("mount", "at", "--transport", "libfuse", code=1).complains("libfuse 2 is not installed", "apt-get install")
+    assert run("mounts", "--json").json == []
 
 
 def test_foreground_ends_with_an_interrupt(run: Any, filled: Path) -> None:

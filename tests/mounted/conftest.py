@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ def mounting(tmp_path: Path, state_dir: Path) -> Iterator[Mounting]:
         mode: str = "no-open",
         refresh: float = 0.2,
         old: bool = False,
+        words: Sequence[str] = (),
         **options: Any,
     ) -> Mount:
         if mode == "passthrough" and not system.may_pass_through():
@@ -87,7 +88,7 @@ def mounting(tmp_path: Path, state_dir: Path) -> Iterator[Mounting]:
         places.append(place)
         info = session.mount(
             str(place),
-            [sys.executable, str(SERVING), str(store.root), str(refresh), *(["old"] if old else [])],
+            [sys.executable, str(SERVING), str(store.root), str(refresh), *(["old"] if old else []), *words],
             store=str(store.root),
             where=where,
             state_dir=str(state_dir),

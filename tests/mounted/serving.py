@@ -1,8 +1,8 @@
 """The nursery of the tests' mounts: `serving.py STORE REFRESH [OLD_KERNEL] --handover TEXT`.
 
-OLD_KERNEL is the word `old`: then nothing is agreed with the kernel that Linux 6.8 could not do. While there is a file
-`hang` in the store, whoever opens a blob makes a file `taken` and waits for ever; or, where there is a file
-`hang.ends`, until `hang` is gone.
+OLD_KERNEL is the word `old`: then nothing is agreed with the kernel that Linux 6.8 could not do; or `ancient`: then it
+is too old altogether. While there is a file `hang` in the store, whoever opens a blob makes a file `taken` and waits
+for ever; or, where there is a file `hang.ends`, until `hang` is gone.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ class HangingReader(Reader):
 
 
 def main() -> int:
-    root, refresh, *old, _, handover = sys.argv[1:]
-    if old:
+    root, refresh, *words, _, handover = sys.argv[1:]
+    if "ancient" in words:
+        protocol.OLDEST_MINOR = 99
+    if "old" in words:
         kernel._WANTED &= ~protocol.HAS_RESEND
 
     def open_tree(where: str) -> Tree:

@@ -23,6 +23,7 @@ from ...errors import Error, MountError
 from .. import system
 from ..fuse.memory import Memory
 from ..fuse.protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
+from ..transports import KERNEL
 from . import state
 from .crew import DEADLY, DEADLY_KILLS, Crew, Pauses, Place, Stage, how, is_crash
 from .logfile import log, redirect
@@ -414,7 +415,7 @@ class Keeper:
                 mountpoint=self.orders.mountpoint,
                 where=ready["where"],
                 store=self.orders.source,
-                transport="kernel",
+                transport=KERNEL,
                 mode=ready["mode"],
                 keeper_pid=self._self[0],
                 worker_pids=[],
@@ -658,7 +659,7 @@ def main() -> int:
         keeper.end()
         state.report_failure(orders.report, error)
         return 1
-    log(f"mounted {orders.source} {info.where} at {orders.mountpoint}, {info.mode}")
+    log(f"mounted {orders.source} {info.where} at {orders.mountpoint}, {info.transport}, {info.mode}")
     if state.report_ready(orders.report, info.to_json()):
         keeper.keep()
     else:

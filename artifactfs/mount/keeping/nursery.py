@@ -15,9 +15,11 @@ import signal
 import socket
 from collections.abc import Callable
 
+from ..transports import LIBFUSE
 from ..tree import Tree
 from .farewell import take_down
 from .herald import serve_herald
+from .libfuseworker import serve_libfuse
 from .logfile import log
 from .orders import Handover, take_over
 from .worker import serve_worker
@@ -33,14 +35,19 @@ def serve_nursery(handover: str, open_tree: OpenTree, preload: Callable[[], obje
     """Fork workers until the keeper is gone or has no more use for it; the exit code.
 
     `preload` imports what workers will use, and opens nothing. `open_tree` is called in each worker, with what to show
-    (`Tree.open`'s `where`). Whatever it raises in the first one is told to whoever called `mount`.
+    (`Tree.open`'s `where`). Whatever it raises in the first one is told to whoever called `mount`. A mount by libfuse
+    has one process only, and this is it.
     """
     given = Handover.from_text(handover)
-    take_over([given.device, given.memory, given.alive, given.orders])
+    take_over(
+        [number for number in (given.device, given.memory, given.alive, given.orders, given.report) if number >= 0]
+    )
     log.path = given.log
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the keeper, which unmounts
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
+    if given.transport == LIBFUSE:
+        return serve_libfuse(given, open_tree)
     if preload is not None:
         preload()
     gc.collect()

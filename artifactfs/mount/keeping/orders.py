@@ -12,6 +12,7 @@ import sys
 from typing import Any, NamedTuple, NoReturn
 
 from ...errors import MountError
+from ..transports import KERNEL
 
 FORMAT = 1
 """The number of Kept's shape: code that reads another one cannot take over."""
@@ -44,6 +45,7 @@ class Orders(NamedTuple):
     workers: int = 1
     hang_limit: float = HANG_LIMIT
     caller: int = -1
+    transport: str = KERNEL
 
 
 class Handover(NamedTuple):
@@ -71,6 +73,7 @@ class Handover(NamedTuple):
     hang_limit: float = HANG_LIMIT
     report: int = -1
     slot: int = 0
+    transport: str = KERNEL
 
     def to_text(self) -> str:
         """One word for a command line."""

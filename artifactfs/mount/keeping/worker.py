@@ -12,7 +12,7 @@ import resource
 import threading
 from collections.abc import Callable
 
-from ...errors import MountError
+from ...errors import MountError, TransportError
 from .. import system
 from ..fuse.memory import Memory
 from ..kernel import Kernel
@@ -29,7 +29,7 @@ _LOG_CHECK_SECONDS = 60.0
 def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
     """Serve the mount that the keeper handed over; returns the exit code when the mount is gone."""
     faulthandler.enable()
-    _allow_descriptors()
+    allow_descriptors()
     memory = Memory(given.memory)
     memory.enter(given.slot, os.getpid())
     watch_keeper(given)
@@ -52,7 +52,7 @@ def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
         serving.start()
         kernel.ready.wait()
         if kernel.refused is not None:
-            raise MountError(kernel.refused)
+            raise TransportError(kernel.refused)
         if memory.agreement() is None:
             raise MountError(f"{given.mountpoint} was unmounted before it could answer")
     except Exception as error:
@@ -67,7 +67,7 @@ def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
     return 0
 
 
-def _allow_descriptors() -> None:
+def allow_descriptors() -> None:
     """Take as many descriptors as we may: blobs, packs and tree indexes are kept open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)

@@ -52,7 +52,7 @@ class Freshness:
 
     def __init__(self, catalog: Changing, refresh: float, clock: Callable[[], float]) -> None:
         self._catalog = catalog
-        self._refresh = refresh
+        self.refresh = refresh
         self._clock = clock
         self._guard = threading.Lock()
         self._seen: tuple[int, float] | None = None
@@ -70,7 +70,7 @@ class Freshness:
         seen, now = self._seen, self._clock()
         is_told = self._newest.newest_change != self._heeded
         if seen is not None and not is_told and now < seen[1]:
-            return seen[0], min(seen[1] - now, self._refresh)
+            return seen[0], min(seen[1] - now, self.refresh)
         # One thread asks. While the catalog takes its time, the others go on with what was seen last, unless somebody
         # may have shown what is newer.
         if not self._guard.acquire(timeout=-1 if seen is None else _PATIENCE if is_told else 0):
@@ -80,7 +80,7 @@ class Freshness:
             seen, now = self._seen, self._clock()
             if seen is None or now >= seen[1] or self._newest.newest_change != self._heeded:
                 seen = self._seen = self._ask(seen)
-            return seen[0], min(max(seen[1] - self._clock(), 0.0), self._refresh)
+            return seen[0], min(max(seen[1] - self._clock(), 0.0), self.refresh)
         finally:
             self._guard.release()
 
@@ -91,7 +91,7 @@ class Freshness:
     def failed(self, began: float) -> float:
         """A question asked at `began` failed; the time when the next one may be asked."""
         now = self._clock()
-        self._rest_ends = now + max(self._refresh, min(now - began, _LONGEST_REST))
+        self._rest_ends = now + max(self.refresh, min(now - began, _LONGEST_REST))
         return self._rest_ends
 
     def _ask(self, seen: tuple[int, float] | None) -> tuple[int, float]:
@@ -108,4 +108,4 @@ class Freshness:
             self._newest.note_change(change)
             heeded = max(heeded, min(change, self._newest.newest_change))
         self._heeded = heeded
-        return change, self._clock() + self._refresh
+        return change, self._clock() + self.refresh
