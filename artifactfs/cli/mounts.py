@@ -249,7 +249,7 @@ def _options_given(*others: str) -> list[str]:
     return words
 
 
-def _announce(invocation: Invocation, info: MountInfo, *, is_service: bool, was_asked: bool) -> None:
+def _announce(invocation: Invocation, info: MountInfo, *, is_service: bool, was_asked: bool = True) -> None:
     if is_service:
         from ..config import notify_socket
         from ..mount import unit

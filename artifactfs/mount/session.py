@@ -152,7 +152,7 @@ def restart(mountpoint: str, *, state_dir: str) -> MountInfo:
         info = state.read(path)
         if info is None or not info.is_alive() or not system.is_mounted_there(place, info.device):
             raise MountNotFoundError(f"no running mount of artifactfs is at {place}; `artifactfs mounts` lists what is")
-        if info.transport != "kernel":
+        if info.transport != transports.KERNEL:
             raise MountError(f"{place} is mounted by {info.transport}, which cannot be restarted; unmount it and mount")
         nonce = os.urandom(16).hex()
         state.write_object(request_path(path), {"nonce": nonce, "python": sys.executable, "home": _HOME})
@@ -172,6 +172,8 @@ def statistics(mountpoint: str, *, state_dir: str) -> Statistics:
     info = state.read(state.file_stem(state_dir, place) + ".json")
     if info is None or not info.is_alive():
         raise MountNotFoundError(f"no running mount of artifactfs is at {place}; `artifactfs mounts` lists what is")
+    if info.transport != transports.KERNEL:
+        raise MountError(f"{place} is mounted by {info.transport}, which counts nothing")
     try:
         descriptor = os.open(f"/proc/{info.keeper_pid}/fd/{info.memory}", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
