@@ -16,6 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "mount"))
 
+from conformance import Table
 from fakestore import FakeStore
 
 from artifactfs.mount import session, system
@@ -109,6 +110,18 @@ def mounting(tmp_path: Path, state_dir: Path) -> Iterator[Mounting]:
 @pytest.fixture(params=BOTH_MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """Both sides of the conformance table."""
+    reason = no_fuse() or (None if system.is_privileged() else "a read-only bind mount needs root")
+    place = tmp_path_factory.mktemp("table")
+    if reason is None and (kind := run("stat", "--file-system", "--format=%T", place).strip()) != "ext2/ext3":
+        reason = f"the table is written for an ext4 as the local side, and {place} is on {kind}"
+    if reason is not None:
+        pytest.skip(reason)
+    return Table(place, FakeStore(place / "store"))
 
 
 def take_down(place: Path) -> None:

@@ -33,6 +33,8 @@ _FOREVER_SECONDS = 1 << 30
 _NAME_MAX = 255
 _STATX_ALL = 0xFFF
 _UNKNOWN_INO = 0xFFFFFFFF
+_XATTR_NAMESPACES = (b"user.", b"trusted.", b"security.")
+_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 
 _WRITING = (
     Opcode.SETATTR,
@@ -118,7 +120,7 @@ class Answers:
             Opcode.ACCESS: (self._access, protocol.ACCESS_IN.size),
             Opcode.LSEEK: (self._lseek, protocol.LSEEK_IN.size),
             Opcode.DESTROY: (_nothing, 0),
-            Opcode.IOCTL: (_no_ioctl, 0),
+            Opcode.IOCTL: (_ioctl, protocol.IOCTL_IN.size),
         }
         # OPENDIR, FLUSH and FSYNC are among the unknown: answered ENOSYS once, the kernel never asks again.
         handlers.update(dict.fromkeys(_WRITING, (_read_only, 0)))
@@ -326,7 +328,7 @@ class Answers:
         if name.startswith(XATTR_PREFIX.encode()):
             value = self._tree.xattrs(call.node).get(name.decode("utf-8", "replace"))
         if value is None:
-            raise Refusal(errno.ENODATA)
+            raise Refusal(_no_xattr(name))
         return _sized(value, size)
 
     def _listxattr(self, call: Call) -> Answer:
@@ -348,8 +350,19 @@ def unknown(_: Call) -> Answer:
     raise Refusal(errno.ENOSYS)
 
 
-def _no_ioctl(_: Call) -> Answer:
-    raise Refusal(errno.ENOTTY)
+def _ioctl(call: Call) -> Answer:
+    """A file has none of the flags that lsattr shows, and no generation or project; nothing else is known."""
+    _, _, command, _, _, size = protocol.IOCTL_IN.unpack_from(call.data, BODY)
+    if command not in protocol.FLAG_IOCTLS or size > protocol.FSXATTR_SIZE:
+        raise Refusal(errno.ENOTTY)
+    return protocol.IOCTL_OUT.pack(0, 0, 0, 0) + bytes(size)
+
+
+def _no_xattr(name: bytes) -> int:
+    """Why there is no such extended attribute: a local file system tells names that cannot be from such as are not."""
+    if name in _XATTR_NAMESPACES:
+        return errno.EINVAL
+    return errno.ENODATA if name.startswith(_XATTR_NAMESPACES) or name in _ACLS else errno.EOPNOTSUPP
 
 
 def _read_only(_: Call) -> Answer:

@@ -101,6 +101,10 @@ DEVICE_ID = struct.Struct("=I")
 BACKING_OPEN = 0x4010E501  # _IOW(229, 1, struct fuse_backing_map)
 BACKING_CLOSE = 0x4004E502  # _IOW(229, 2, uint32_t)
 
+# ioctls on a file that ask for its flags: FS_IOC_GETFLAGS, FS_IOC_GETVERSION (in either width), FS_IOC_FSGETXATTR
+FLAG_IOCTLS = frozenset({0x80086601, 0x80046601, 0x80087601, 0x80047601, 0x801C581F})
+FSXATTR_SIZE = 28
+
 # len opcode unique nodeid uid gid pid extension padding
 IN_HEADER = struct.Struct("=IIQQIIIHH")
 # len error unique
@@ -154,6 +158,10 @@ RELEASE_IN = struct.Struct("=Q")
 # size padding, then the name for GETXATTR
 GETXATTR_IN = struct.Struct("=II")
 GETXATTR_OUT = struct.Struct("=II")
+# fh flags cmd arg in_size out_size
+IOCTL_IN = struct.Struct("=QIIQII")
+# result flags in_iovs out_iovs, then what the caller gets
+IOCTL_OUT = struct.Struct("=iIII")
 # mask padding
 ACCESS_IN = struct.Struct("=II")
 # fh offset whence padding
