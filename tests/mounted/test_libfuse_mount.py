@@ -17,7 +17,7 @@ import pytest
 from conftest import SERVING, Mount, Mounting, end, run, take_down, until
 from fakestore import FakeStore
 
-from artifactfs.errors import MountConflictError, NotFoundError, TransportError
+from artifactfs.errors import MountConflictError, MountError, NotFoundError, TransportError
 from artifactfs.mount import libfuse, session, system
 
 MNIST = "me/demo/dataset/mnist"
@@ -273,6 +273,14 @@ def test_what_cannot_be_shown_is_told(store: FakeStore, mounting: Mounting, tmp_
         by_libfuse(mounting, store, "nobody")
     assert system.mounted_at(str(tmp_path / "mnt0")) is None
     assert session.mounts(str(state_dir)) == []
+
+
+def test_what_it_cannot_do_is_refused_plainly(mount: Mount) -> None:
+    with pytest.raises(MountError, match="by libfuse, which cannot be restarted"):
+        session.restart(str(mount.path), state_dir=str(mount.state_dir))
+    with pytest.raises(MountError, match="by libfuse, which counts nothing"):
+        session.statistics(str(mount.path), state_dir=str(mount.state_dir))
+    assert (mount.path / MNIST / "v0/a.txt").read_bytes() == b"hello\n"
 
 
 # -- which transport it is
