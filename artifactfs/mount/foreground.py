@@ -6,6 +6,7 @@ That the command is killed, the keeper sees by itself (`Orders.caller`).
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import threading
@@ -24,6 +25,20 @@ def ending_when_told(foreground: bool) -> Iterator[None]:
         return
     with _handling(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):
         yield
+
+
+@contextlib.contextmanager
+def lifeline(foreground: bool) -> Iterator[int]:
+    """A pipe's end for the keeper (-1 in the background): the other one closes with us, however we end."""
+    if not foreground:
+        yield -1
+        return
+    ends = os.pipe()
+    try:
+        yield ends[0]
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 @contextlib.contextmanager

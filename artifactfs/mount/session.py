@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import Error, MountConflictError, MountError, MountNotFoundError, TransportError
 from ..mounttable import mount_table
 from . import system, transports
-from .foreground import await_end, ending_when_told
+from .foreground import await_end, ending_when_told, lifeline
 from .fuse.memory import Memory
 from .fuse.stats import Statistics
 from .fuse.stats import statistics as read_statistics
@@ -95,7 +95,8 @@ def mount(
         workers=min(max(workers or os.cpu_count() or 1, 1), MOST_WORKERS),
         hang_limit=hang_limit,
     )
-    with ending_when_told(foreground):
+    with ending_when_told(foreground), lifeline(foreground) as caller:
+        orders = orders._replace(caller=caller)
         with Claim(stem + ".lock", place):
             keeper, info = _mount_in_turn(tried, orders, nonempty, [store, state_dir, *private], notice)
         try:
@@ -241,7 +242,7 @@ def _start_keeper(orders: Orders) -> subprocess.Popen[bytes]:
             stderr=quiet,
             cwd=_HOME,  # `python -m` imports from where it is started
             start_new_session=not foreground,
-            pass_fds=[orders.report],
+            pass_fds=[descriptor for descriptor in (orders.report, orders.caller) if descriptor >= 0],
         )
     except OSError as error:
         raise MountError(f"{sys.executable} cannot be run; {error.strerror}") from None

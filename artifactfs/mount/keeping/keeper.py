@@ -383,6 +383,7 @@ class Keeper:
                 finally:
                     os._exit(127)
         self.nursery, self._nursery_since = Nursery(pid, ours.detach()), time.monotonic()
+        self._note()
 
     def _hear(self, descriptor: int) -> None:
         """Take in what a process that starts has said."""
@@ -570,6 +571,7 @@ class Keeper:
 
     def _see_off(self, patience: float) -> None:
         """Wait for all that we started, which end with the mount; kill what does not."""
+        _kill(self.herald)
         if self.nursery is not None:
             _kill(self.nursery.pid)
         deadline = time.monotonic() + patience
