@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -152,11 +152,12 @@ def test_workers_nursery_and_herald_are_killed_by_every_signal(place: Place) -> 
     killed = 0
     with readers.at_work():
         for turn, number in enumerate(DEADLY):
-            pid = getattr(place.now(), who[turn % 3])
+            kind = who[turn % 3]
+            assert until(lambda kind=kind: getattr(place.now(), kind) != 0)  # type: ignore[misc]
+            pid = getattr(place.now(), kind)
             os.kill(pid, number)
             killed += 1
             assert until(lambda pid=pid: is_gone(pid)), (pid, number)  # type: ignore[misc]
-            kind = who[turn % 3]
             assert until(lambda kind=kind, pid=pid: getattr(place.now(), kind) not in (0, pid)), (kind, number)  # type: ignore[misc]
             assert until(lambda: len(place.now().worker_pids) == 2)
         assert readers.went_on()
@@ -211,7 +212,8 @@ def test_told_to_end_all_at_once_as_at_a_shutdown(place: Place) -> None:
     with readers.at_work():
         assert readers.went_on()
         for pid in info.pids:
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # the keeper may be faster than we
+                os.kill(pid, signal.SIGTERM)
         assert until(lambda: system.mounted_at(str(place.path)) is None)
         assert all(until(lambda pid=pid: is_gone(pid)) for pid in info.pids)  # type: ignore[misc]
     assert readers.wrong == []
