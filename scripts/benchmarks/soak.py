@@ -224,6 +224,7 @@ class Soak:
             ("operations of readers", f"{total('operations'):,}", total("operations") > 0),
             ("bytes compared", f"{total('bytes'):,}", total("bytes") > 0),
             ("asked of a version that was deleted meanwhile", f"{total('lost'):,}", True),
+            ("asked of a version that was logged a moment ago", f"{total('early'):,}", True),
             ("longest operation", f"{max(reader['longest'] for reader in told):.1f} s", True),
             ("longest until a logged version was seen", f"{max(reader['lag'] for reader in told):.2f} s", True),
             ("reader errors", str(total("errors")), total("errors") == 0),

@@ -33,6 +33,9 @@ SIZES = {
 KEPT = 8
 """Versions that are not deleted: the newest."""
 
+LONGEST_LAG = 10.0
+"""Seconds until a version that was logged must be shown. It should be much less; what it was is in the table."""
+
 PAUSE = 3.0
 """Seconds between two versions."""
 
@@ -81,12 +84,22 @@ class Reader:
         self.name = f"reader-{number}"
         self.place = os.path.join(mountpoint, COLLECTION)
         self.random = random.Random(number)
-        self.counts = {"operations": 0, "bytes": 0, "errors": 0, "wrong bytes": 0, "wrong names": 0, "lost": 0}
+        self.counts = {
+            "operations": 0,
+            "bytes": 0,
+            "errors": 0,
+            "wrong bytes": 0,
+            "wrong names": 0,
+            "lost": 0,
+            "early": 0,
+        }
         self.longest = 0.0
         self.lag = 0.0
         self.said: list[str] = []
         self.latest = -1
         self.inside = -1
+        self.since: dict[int, float] = {}
+        self.seen: set[int] = set()
         self.held: list[tuple[int, str, int]] = []
 
     def run(self) -> None:
@@ -119,12 +132,15 @@ class Reader:
         try:
             number = self.some_version()
             way(number)
+            self.seen.add(number)
             self.counts["operations"] += 1
         except WrongError as error:
             self.count("wrong names" if "name" in str(error) else "wrong bytes", f"v{number}: {error}")
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE) and self.gone(number):
                 self.counts["lost"] += 1
+            elif error.errno == errno.ENOENT and self.early(number):
+                self.counts["early"] += 1
             else:
                 self.count("errors", f"v{number} {way.__name__}: {error}")
         except Exception:
@@ -140,9 +156,18 @@ class Reader:
         """Whether a version may answer that it is not there."""
         return any(place >= 0 and self.control.is_deleted(place) for place in (number, self.inside))
 
+    def early(self, number: int) -> bool:
+        """Whether a version was logged so lately that it need not be shown yet, and was not."""
+        waited = time.monotonic() - self.since.get(number, 0.0)
+        if number in self.seen or waited > LONGEST_LAG:
+            return False
+        self.lag = max(self.lag, waited)
+        return True
+
     def some_version(self) -> int:
-        """A version that was there a moment ago: mostly one of the newest."""
+        """One of the newest versions, which were logged before this returns."""
         ready = self.control.ready()
+        self.since.setdefault(ready, time.monotonic())
         return self.random.randint(max(ready - KEPT, 0), ready)
 
     def some_file(self) -> str:
@@ -232,8 +257,8 @@ class Reader:
         while self.latest < ready:
             self.latest = max(self.latest, int(os.readlink(f"{self.place}/latest")[1:]))
             self.lag = max(self.lag, time.monotonic() - began)
-            if time.monotonic() - began > 60:
-                raise WrongError(f"the name latest stays at v{self.latest}, and v{ready} was logged a minute ago")
+            if time.monotonic() - began > LONGEST_LAG:
+                raise WrongError(f"the name latest stays at v{self.latest}, and v{ready} was logged long ago")
             time.sleep(0.005)
         target = os.readlink(f"{self.place}/moving") if "moving" in names else "v0"
         if not target[1:].isdigit():
