@@ -168,7 +168,7 @@ class Reader:
         """One of the newest versions, which were logged before this returns."""
         ready = self.control.ready()
         self.since.setdefault(ready, time.monotonic())
-        return self.random.randint(max(ready - KEPT, 0), ready)
+        return self.random.randint(max(ready - KEPT - 2, 0), ready)
 
     def some_file(self) -> str:
         return self.random.choice(list(SIZES))
@@ -334,13 +334,13 @@ def run_logger(control: Control, location: str) -> None:
         time.sleep(PAUSE)
         number += 1
         log_version(store, control, number)
-        for old in (number - 2 * KEPT,):
-            if old >= 0:
-                (control.deleted / f"v{old}").touch()
-                try:
-                    store.delete_version(store.resolve(f"soak:v{old}", **ME), delete_aliases=True)
-                except (ConflictError, UnavailableError) as error:
-                    print(f"soak: v{old} is not deleted; {error}", file=sys.stderr)
+        old = number - KEPT - 1
+        if old >= 0:
+            (control.deleted / f"v{old}").touch()
+            try:
+                store.delete_version(store.resolve(f"soak:v{old}", **ME), delete_aliases=True)
+            except (ConflictError, UnavailableError) as error:
+                print(f"soak: v{old} is not deleted; {error}", file=sys.stderr)
     control.write("logged", str(number + 1))
 
 
