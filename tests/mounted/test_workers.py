@@ -113,14 +113,15 @@ def test_a_worker_that_hangs_is_replaced(store: FakeStore, mounting: Mounting) -
 
 def test_a_request_that_waits_for_the_store_is_no_hang(store: FakeStore, mounting: Mounting) -> None:
     store.log(MNIST, FILES)
-    mount = mounting(store, workers=1, hang_limit=1.5)
-    (store.root / "pause").touch()
+    mount = mounting(store, workers=1, hang_limit=5.0)
+    (store.root / "hang.ends").touch()
+    (store.root / "hang").touch()
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append((mount.path / MNIST / "v0/large.bin").read_bytes()))
     reader.start()
     assert until((store.root / "taken").exists)
-    assert not until(lambda: mount.now().restarts > 0, 6)  # it would have been seen twice by now
-    (store.root / "pause").unlink()
+    assert not until(lambda: mount.now().restarts > 0, 8)  # it would have been seen twice by now
+    (store.root / "hang").unlink()
     reader.join(60)
     assert got == [FILES["large.bin"]]
     assert mount.now().worker_pids == mount.info.worker_pids
