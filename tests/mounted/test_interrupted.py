@@ -35,10 +35,10 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 """
 
 
-@pytest.fixture
-def mount(mounting: Mounting, store: FakeStore, mode: str) -> Mount:
+@pytest.fixture(params=[1, 3], ids=["1-worker", "3-workers"])
+def mount(request: pytest.FixtureRequest, mounting: Mounting, store: FakeStore, mode: str) -> Mount:
     store.log(MNIST, {"large.bin": LARGE, "other.bin": LARGE[::-1]})
-    return mounting(store, mode=mode)
+    return mounting(store, mode=mode, workers=request.param)
 
 
 @contextmanager
