@@ -11,8 +11,8 @@ fusepy's declarations of those structures are used, as what it wraps around the 
 - INIT that fails is taken for one that did not;
 - `stat` has a layout for some machines, and a wrong one for all others.
 
-libfuse 2 itself knows one time-out for all names, forgets its node ids with its process, reads 128 KiB at most, and
-cannot let a reader off that waits for the store.
+libfuse 2 itself knows one time-out for all names and no birth times, does not tell how large the answer of an ioctl may
+be, forgets its node ids with its process, reads 128 KiB at most, and cannot let a reader off that waits for the store.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from ..errors import DamageError, TransportError
 from .errnos import Refusal, errno_of, is_ordinary
+from .fuse.answers import no_xattr
 from .fuse.heldblobs import HeldBlobs
 from .shown.levels import DIRECTORY, FIRST_OFFSET
 from .shown.nodes import ROOT
@@ -333,7 +334,7 @@ class Libfuse:
         if name.startswith(XATTR_PREFIX.encode()):
             value = self._tree.xattrs(self._paths.find(path).node).get(name.decode("utf-8", "replace"))
         if value is None:
-            raise Refusal(errno.ENODATA)
+            raise Refusal(no_xattr(name))
         return _sized(value, buffer, size)
 
     def _listxattr(self, path: bytes, buffer: Any, size: int) -> int:

@@ -353,9 +353,13 @@ def test_extended_attributes_have_their_size(caller: Caller, tree: FaultyTree) -
     assert caller.xattr(V0, version, len(told)) == told
     with failing("ERANGE"):
         caller.xattr(V0, version, len(told) - 1)
-    for other in (b"user.none", b"security.capability", XATTR_PREFIX.encode() + b"\xff", b""):
+    for other in (b"user.none", b"security.capability", XATTR_PREFIX.encode() + b"\xff"):
         with failing("ENODATA"):
             caller.xattr(path, other, 100)
+    with failing("ENOTSUP"):
+        caller.xattr(path, b"nowhere.x", 100)
+    with failing("EINVAL"):
+        caller.xattr(path, b"user.", 100)
     with failing("ENOENT"):
         caller.xattr(V0 + b"/none", name, 100)
 

@@ -307,7 +307,10 @@ def lease(descriptor: int, kind: int) -> int:
 
 
 def sendfile(target: int, source: int, offset: int | None, count: int) -> str:
-    sent = os.sendfile(target, source, offset, count)
+    sent = more = os.sendfile(target, source, offset, count)
+    while more and sent < count:  # it may send less at a time
+        more = os.sendfile(target, source, None if offset is None else offset + sent, count - sent)
+        sent += more
     return f"{sent}, then at {os.lseek(source, 0, os.SEEK_CUR)}, {os.pread(target, 30, 0)!r}"
 
 

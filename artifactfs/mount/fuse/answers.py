@@ -328,7 +328,7 @@ class Answers:
         if name.startswith(XATTR_PREFIX.encode()):
             value = self._tree.xattrs(call.node).get(name.decode("utf-8", "replace"))
         if value is None:
-            raise Refusal(_no_xattr(name))
+            raise Refusal(no_xattr(name))
         return _sized(value, size)
 
     def _listxattr(self, call: Call) -> Answer:
@@ -358,7 +358,7 @@ def _ioctl(call: Call) -> Answer:
     return protocol.IOCTL_OUT.pack(0, 0, 0, 0) + bytes(size)
 
 
-def _no_xattr(name: bytes) -> int:
+def no_xattr(name: bytes) -> int:
     """Why there is no such extended attribute: a local file system tells names that cannot be from such as are not."""
     if name in _XATTR_NAMESPACES:
         return errno.EINVAL
