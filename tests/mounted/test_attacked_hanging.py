@@ -49,8 +49,9 @@ def mount(mounting: Mounting, store: FakeStore, mode: str) -> Mount:
 @contextlib.contextmanager
 def hanging(mount: Mount) -> Iterator[subprocess.Popen[str]]:
     """A process with forty readers that wait for the store, which opens nothing meanwhile."""
-    pause = mount.store.root / "pause"
-    pause.touch()
+    hang = mount.store.root / "hang"
+    (mount.store.root / "hang.ends").touch()
+    hang.touch()
     paths = [str(mount.path / MNIST / f"v0/held/{number}") for number in range(READERS)]
     child = subprocess.Popen([sys.executable, "-c", READ_ALL, *paths], stdout=subprocess.PIPE, text=True)
     try:
@@ -59,7 +60,7 @@ def hanging(mount: Mount) -> Iterator[subprocess.Popen[str]]:
         assert until((mount.store.root / "taken").exists, PATIENCE)
         yield child
     finally:
-        pause.unlink(missing_ok=True)
+        hang.unlink(missing_ok=True)
         child.kill()
         child.communicate(timeout=PATIENCE)
 
@@ -77,7 +78,7 @@ def test_forty_hanging_readers_starve_nobody(mount: Mount) -> None:
         mount.store.log(MNIST, {"new.txt": b"new\n"})
         assert until(lambda: (mount.path / MNIST / "v1").is_dir(), PATIENCE)
         assert "new.txt" in listed(mount.path / MNIST / "v1")
-        (mount.store.root / "pause").unlink()
+        (mount.store.root / "hang").unlink()
         told, _ = child.communicate(timeout=PATIENCE)
         assert told == "done\n" and child.returncode == 0
     assert (mount.path / MNIST / "v0/held/7").read_bytes() == FILES["held/7"]
