@@ -87,6 +87,9 @@ def mount(
     DIR is an empty directory. WHERE is an entity, entity/project, or the files of one collection[:alias]; without it,
     all is shown: entity/project/type/collection/version. Returns when the directory can be read.
 
+    DIR may also be /dev/fd/N: a /dev/fuse that the caller has opened and mounted. That mount is served until it is
+    unmounted, which is left to its mounter.
+
     With --restart a mount at DIR goes on with the code of this program and its own options; readers notice nothing.
     """
     if restart:

@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import Error, MountConflictError, MountError, MountNotFoundError, TransportError
+from ..errors import Error, InvalidError, MountConflictError, MountError, MountNotFoundError, TransportError
 from ..mounttable import mount_table
 from . import system, transports
+from .borrowed import borrow
 from .foreground import await_end, ending_when_told, lifeline
 from .fuse.memory import Memory
 from .fuse.stats import Statistics
@@ -64,6 +65,7 @@ def mount(
 ) -> MountInfo:
     """Mount, and return when the tree can be read; in the foreground, when it was taken down again.
 
+    `mountpoint` may be /dev/fd/N, a device that another has mounted (borrowed.py).
     `worker_command` is run as `[*worker_command, "--handover", TEXT]` and must call `nursery.serve_nursery`. `store` is
     the location that is shown, `where` what to show of it. `allow_other` is on for root unless it is said. `workers`
     serve it, by default one for each processor; one that has had a request for `hang_limit` seconds is replaced, unless
@@ -73,7 +75,14 @@ def mount(
     stays mounted. Raises MountConflictError, MountError, NotAllowedError, and what the worker raised when it started.
     """
     tried = transports.in_turn(transport)
-    place = system.real_place(mountpoint)
+    lent = borrow(mountpoint)
+    if lent is not None:
+        if allow_other or nonempty or noexec:
+            raise InvalidError(f"{mountpoint} is mounted already; what others may do there is said when it is mounted")
+        if tried == [transports.LIBFUSE]:
+            raise InvalidError(f"{mountpoint} cannot be served by libfuse; leave --transport away")
+        tried = [transports.KERNEL]
+    place = lent.mountpoint if lent is not None else system.real_place(mountpoint)
     stem = state.file_stem(state_dir, place)
     if allow_other is None:
         allow_other = os.geteuid() == 0
@@ -94,6 +103,7 @@ def mount(
         limit=_START_LIMIT,
         workers=min(max(workers or os.cpu_count() or 1, 1), MOST_WORKERS),
         hang_limit=hang_limit,
+        device=lent.device if lent is not None else -1,
     )
     with ending_when_told(foreground), lifeline(foreground) as caller:
         orders = orders._replace(caller=caller)
@@ -124,9 +134,10 @@ def unmount(mountpoint: str, *, state_dir: str, lazy: bool = False) -> None:
     place = system.real_place(mountpoint)
     path = state.file_stem(state_dir, place) + ".json"
     row = system.mounted_at(place)
-    if row is None or row.type != system.TYPE:
-        raise MountNotFoundError(f"nothing of artifactfs is mounted at {place}; `artifactfs mounts` lists what is")
     info = state.read(path)
+    is_lent = info is not None and info.is_alive() and not info.device
+    if row is None or not (is_lent or row.type == system.TYPE):
+        raise MountNotFoundError(f"nothing of artifactfs is mounted at {place}; `artifactfs mounts` lists what is")
     users = system.users_of(place) if lazy else []
     try:
         system.detach(place, lazy=lazy)
@@ -136,6 +147,8 @@ def unmount(mountpoint: str, *, state_dir: str, lazy: bool = False) -> None:
         raise MountConflictError(f"{place} is in use{who}; close that, or use --lazy") from None
     if info is not None and not info.is_alive():
         state.remove(path)
+    elif info is not None and is_lent and not users:
+        _await_processes(info, _FAREWELL)
     elif info is not None and info.device == row.device and not users:
         _await_processes(info, _FAREWELL)
         _end(info)  # a worker that does not answer does not end by itself
@@ -151,7 +164,8 @@ def restart(mountpoint: str, *, state_dir: str) -> MountInfo:
     path = state.file_stem(state_dir, place) + ".json"
     with Claim(path.removesuffix(".json") + ".lock", place):
         info = state.read(path)
-        if info is None or not info.is_alive() or not system.is_mounted_there(place, info.device):
+        is_there = info is not None and (not info.device or system.is_mounted_there(place, info.device))
+        if info is None or not info.is_alive() or not is_there:
             raise MountNotFoundError(f"no running mount of artifactfs is at {place}; `artifactfs mounts` lists what is")
         if info.transport != transports.KERNEL:
             raise MountError(f"{place} is mounted by {info.transport}, which cannot be restarted; unmount it and mount")
@@ -194,7 +208,7 @@ def mounts(state_dir: str) -> list[MountInfo]:
         if name.endswith(".json"):
             path = os.path.join(folder, name)
             info = state.read(path)
-            if info is not None and info.is_alive() and (info.mountpoint, info.device) in ours:
+            if info is not None and info.is_alive() and (not info.device or (info.mountpoint, info.device) in ours):
                 found.append(info)
             elif info is None or not info.is_alive():
                 state.remove(path)
@@ -221,13 +235,16 @@ def _mount(
     orders: Orders, nonempty: bool, needed: Sequence[str], notice: Notice | None
 ) -> tuple[subprocess.Popen[bytes], MountInfo]:
     """Mount at a place that is ours for the time; the keeper's process (which is another in the background)."""
-    clean_up(orders.mountpoint, orders.state, notice)
     check_apart(orders.mountpoint, needed)
-    check_mountpoint(orders.mountpoint, nonempty)
+    if orders.device < 0:
+        clean_up(orders.mountpoint, orders.state, notice)
+        check_mountpoint(orders.mountpoint, nonempty)
     read_end, write_end = os.pipe()
     orders = orders._replace(report=write_end)
     keeper = _start_keeper(orders)
     os.close(write_end)
+    if orders.device >= 0:
+        os.close(orders.device)  # the keeper has it
     return keeper, _await_ready(keeper, read_end, orders)
 
 
@@ -242,7 +259,7 @@ def _start_keeper(orders: Orders) -> subprocess.Popen[bytes]:
             stderr=quiet,
             cwd=_HOME,  # `python -m` imports from where it is started
             start_new_session=not foreground,
-            pass_fds=[descriptor for descriptor in (orders.report, orders.caller) if descriptor >= 0],
+            pass_fds=[fd for fd in (orders.report, orders.caller, orders.device) if fd >= 0],
         )
     except OSError as error:
         raise MountError(f"{sys.executable} cannot be run; {error.strerror}") from None
@@ -272,6 +289,8 @@ def _await_ready(keeper: subprocess.Popen[bytes], report: int, orders: Orders) -
     except BaseException:
         _stop(keeper, orders)
         raise
+    if orders.device >= 0:  # which we may not be allowed to enter
+        return info
     try:
         system.within(
             max(deadline - time.monotonic(), 1), lambda: (os.stat(orders.mountpoint), os.listdir(info.mountpoint))
@@ -294,7 +313,7 @@ def _stop(keeper: subprocess.Popen[bytes], orders: Orders) -> None:
             # In the background it is another process than the one we started, but of its group, as is the worker.
             os.killpg(keeper.pid, number) if orders.log else keeper.send_signal(number)
         deadline = time.monotonic() + _PATIENCE
-        while _is_ours(orders.mountpoint):
+        while orders.device < 0 and _is_ours(orders.mountpoint):
             if time.monotonic() > deadline:
                 break
             time.sleep(_GLANCE)

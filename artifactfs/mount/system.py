@@ -9,6 +9,7 @@ import array
 import ctypes
 import errno
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -242,7 +243,7 @@ def _attach_by_helper(mountpoint: str, source: str, options: str) -> int:
     with ours, theirs:
         ended = _run_helper(["-o", words, "--", mountpoint], theirs.fileno())
         if ended.returncode:
-            text = ended.stderr.decode(errors="replace").strip().removeprefix("fusermount3: ")
+            text = re.sub(r"\A(\S*/)?fusermount3: ", "", ended.stderr.decode(errors="replace").strip())
             raise MountError(f"{mountpoint} cannot be mounted; {text or 'fusermount3 failed'}")
         numbers = array.array("i")
         size = socket.CMSG_SPACE(numbers.itemsize)

@@ -138,7 +138,7 @@ class Keeper:
             self.memory = Memory(Memory.create())
             self._alive, self._alive_end = os.pipe()
             self._started = time.time_ns()
-            row = system.mounted_at(orders.mountpoint)
+            row = system.mounted_at(orders.mountpoint) if orders.device < 0 else None  # another's is not ours to detach
             self._mounted = row.device if row is not None else ""
             self.info: state.MountInfo | None = None
             self.crew = Crew(range(orders.workers))
@@ -643,14 +643,14 @@ def main() -> int:
     orders = Orders(**json.load(sys.stdin))
     if orders.log and os.fork():
         return 0  # whoever started us waits for this one only; init takes the other
-    take_over([descriptor for descriptor in (orders.report, orders.caller) if descriptor >= 0])
+    take_over([descriptor for descriptor in (orders.report, orders.caller, orders.device) if descriptor >= 0])
     os.chdir("/")
     try:
         if orders.log:
             redirect(orders.log)
         told = Told()
         system.adopt_orphans()
-        device = system.attach(orders.mountpoint, orders.source, allow_other=orders.allow_other, noexec=orders.noexec)
+        device = _device(orders)
         keeper = Keeper(orders, device, told)
     except Exception as error:
         state.report_failure(orders.report, error)
@@ -690,6 +690,14 @@ def _go_on(kept: Kept) -> int:
     keeper.keep()
     log(f"unmounted {kept.orders.mountpoint}")
     return 0
+
+
+def _device(orders: Orders) -> int:
+    """Mount, unless another did."""
+    if orders.device < 0:
+        return system.attach(orders.mountpoint, orders.source, allow_other=orders.allow_other, noexec=orders.noexec)
+    os.set_blocking(orders.device, True)  # as workers expect it, however its opener had it
+    return orders.device
 
 
 def _kill(pid: int) -> None:

@@ -26,6 +26,7 @@ MOST_WORKERS = 16
 class Orders(NamedTuple):
     """What the keeper is to do. `home` is the directory that the package is imported from.
 
+    `device` is the descriptor of a mount that another made (borrowed.py), -1 where the keeper is to mount.
     `command` starts a nursery. `log` is the log file, "" in the foreground. `report` is the pipe for the first word,
     `caller` one whose other end only the command in the foreground holds, -1 for none.
     """
@@ -46,15 +47,16 @@ class Orders(NamedTuple):
     hang_limit: float = HANG_LIMIT
     caller: int = -1
     transport: str = KERNEL
+    device: int = -1
 
 
 class Handover(NamedTuple):
     """What a keeper hands a nursery, a worker and a herald: descriptors by number, and what to show.
 
     `device` is /dev/fuse, `memory` the memory file, `alive` a pipe whose other end only the keeper holds. `mounted` is
-    the `major:minor` of the mount, `keeper` the keeper's process and when it started, `source` the store's location.
-    `orders` is the nursery's socket. `report` is the pipe for the first word and `slot` the place in the memory file,
-    which every worker has of its own.
+    the `major:minor` of the mount, "" for another's, which is not ours to detach; `keeper` is the keeper's process and
+    when it started, `source` the store's location. `orders` is the nursery's socket. `report` is the pipe for the first
+    word and `slot` the place in the memory file, which every worker has of its own.
     """
 
     device: int

@@ -19,7 +19,8 @@ from .. import system
 class MountInfo(NamedTuple):
     """A running mount. `started` is seconds since 1970; `keeper_start` tells the keeper from a later process.
 
-    `device` is its `major:minor`, which tells it from a later mount at the same place; `memory` the keeper's descriptor
+    `device` is its `major:minor`, which tells it from a later mount at the same place, "" where another mounted it and
+    we only serve (borrowed.py); `memory` the keeper's descriptor
     of the memory file. `resend` tells whether the kernel sends again what a dead worker took (Linux 6.9 and later);
     where it does not, readers of that moment get EIO.
     """
