@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,21 @@ class Mountpoint(click.Path):
 
     def convert(self, value: Any, *_: Any, **__: Any) -> Any:
         return value
+
+
+class Umask(click.ParamType[str]):
+    """Permission bits in octal, kept as they were written."""
+
+    name = "octal"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not re.fullmatch("[0-7]{1,4}", text) or int(text, 8) > 0o777:
+            self.fail(f"{text!r} is not a umask; write it in octal, as 022", param, ctx)
+        return text
+
+
+_ID = click.IntRange(0, (1 << 32) - 2)
 
 
 @command(
@@ -66,6 +82,9 @@ class Mountpoint(click.Path):
 @click.option("--restart", is_flag=True, help="Put this program's code under a mount that is there.")
 @click.option("--nonempty", is_flag=True, help="Mount over a directory that holds files.")
 @click.option("--noexec", is_flag=True, help="Let no program in it be run.")
+@click.option("--uid", type=_ID, help="The user whom all of it belongs to.  [default: who mounts]")
+@click.option("--gid", type=_ID, help="The group that all of it belongs to.  [default: who mounts]")
+@click.option("--umask", type=Umask(), help="Bits, in octal, that files and directories do not have.  [default: 0]")
 @click.option("--systemd-unit", is_flag=True, help="Mount nothing; print a systemd unit that mounts it so.")
 def mount(
     invocation: Invocation,
@@ -80,6 +99,9 @@ def mount(
     restart: bool,
     nonempty: bool,
     noexec: bool,
+    uid: int | None,
+    gid: int | None,
+    umask: str | None,
     systemd_unit: bool,
 ) -> None:
     """Show a store as a directory.
@@ -109,6 +131,8 @@ def mount(
     invocation.when_interrupted = "nothing stays mounted"
     worker = [sys.executable, "-m", "artifactfs.cli.main", "--store", config.store, "mount-worker"]
     worker += ["--cache-dir", config.cache_dir, "--refresh", str(refresh)]
+    for name, value in (("--uid", uid), ("--gid", gid), ("--umask", umask)):
+        worker += [name, str(value)] if value is not None else []
     session.mount(
         directory,
         worker,
@@ -185,19 +209,26 @@ def mounts(invocation: Invocation, directory: str | None, stats: bool) -> None:
 @click.option("--handover", required=True)
 @click.option("--cache-dir", required=True)
 @click.option("--refresh", type=float, default=1.0)
-def mount_worker(invocation: Invocation, handover: str, cache_dir: str, refresh: float) -> None:
+@click.option("--uid", type=int, default=os.getuid)
+@click.option("--gid", type=int, default=os.getgid)
+@click.option("--umask", type=Umask(), default="0")
+def mount_worker(
+    invocation: Invocation, handover: str, cache_dir: str, refresh: float, uid: int, gid: int, umask: str
+) -> None:
     """Serve a mount; started by `mount`."""
     from ..config import load
     from ..connect import connect, preload
     from ..mount.fuse.waits import WatchedStore
     from ..mount.keeping.nursery import serve_nursery
+    from ..mount.shown.owner import Owner
     from ..mount.tree import Tree
 
     def open_tree(where: str) -> Tree:
         config = load(store=invocation.location, cache_dir=cache_dir)
-        return Tree.open(
-            WatchedStore(connect(config=config)), where, entity=config.entity, project=config.project, refresh=refresh
-        )
+        store = WatchedStore(connect(config=config))
+        tree = Tree.open(store, where, entity=config.entity, project=config.project, refresh=refresh)
+        tree.owner = Owner(uid, gid, int(umask, 8))
+        return tree
 
     raise click.exceptions.Exit(serve_nursery(handover, open_tree, preload))
 

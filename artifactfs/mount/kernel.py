@@ -26,6 +26,7 @@ from .fuse.memory import Agreement, Memory
 from .fuse.openfiles import OpenFiles
 from .fuse.protocol import RESENT, Opcode
 from .fuse.waits import watch_here
+from .shown.owner import Owner
 from .tree import Tree
 
 THREADS: Final = 4
@@ -45,6 +46,7 @@ _WANTED = (
     | protocol.PARALLEL_DIROPS
     | protocol.MAX_PAGES
     | protocol.CACHE_SYMLINKS
+    | protocol.EXPORT_SUPPORT
     | protocol.NO_OPENDIR_SUPPORT
     | protocol.INIT_EXT
     | protocol.HAS_RESEND
@@ -69,7 +71,7 @@ class Kernel:
         log: Log,
         *,
         passthrough: bool,
-        owner: tuple[int, int],
+        owner: tuple[int, int] | Owner,
         source: str = "",
         slot: int = 0,
     ) -> None:

@@ -34,6 +34,7 @@ from .fuse.answers import no_xattr
 from .fuse.heldblobs import HeldBlobs
 from .shown.levels import DIRECTORY, FIRST_OFFSET
 from .shown.nodes import ROOT
+from .shown.owner import Owner
 from .transports import HOW_TO_INSTALL
 from .tree import XATTR_PREFIX, Attributes, Child, Tree
 
@@ -96,7 +97,7 @@ class Libfuse:
     mode = "cached"
 
     def __init__(
-        self, device: int, tree: Tree, log: Log, *, owner: tuple[int, int], source: str = "", valid: float = 1.0
+        self, device: int, tree: Tree, log: Log, *, owner: tuple[int, int] | Owner, source: str = "", valid: float = 1.0
     ) -> None:
         self.ready = threading.Event()
         self.agreed = False
@@ -105,7 +106,7 @@ class Libfuse:
         self._device = device
         self._tree = tree
         self._log = log
-        self._uid, self._gid = owner
+        self._owner = Owner(*owner)
         self._source = source
         self._valid = valid
         self._paths = _Paths(tree)
@@ -224,8 +225,8 @@ class Libfuse:
     def _fill(self, out: Any, attributes: Attributes) -> None:
         node, mode, size, links, modified, created, _ = attributes
         ctypes.memset(ctypes.byref(out), 0, ctypes.sizeof(out))
-        out.st_ino, out.st_mode, out.st_nlink, out.st_size = node, mode, links, size
-        out.st_uid, out.st_gid = self._uid, self._gid
+        out.st_ino, out.st_mode, out.st_nlink, out.st_size = node, self._owner.mode(mode), links, size
+        out.st_uid, out.st_gid = self._owner.uid, self._owner.gid
         out.st_blksize = _PREFERRED_IO
         out.st_blocks = -(-size // _BLOCK) if mode != DIRECTORY else 0
         for when, value in ((out.st_atimespec, modified), (out.st_mtimespec, modified), (out.st_ctimespec, created)):

@@ -31,6 +31,7 @@ from .shown.heldlevels import HeldLevels
 from .shown.kept import Kept
 from .shown.levels import DIRECTORY, FIRST_OFFSET, LINK, SECOND, Level, LevelChild, version_node
 from .shown.nodes import ROOT, Kind, node_id, split
+from .shown.owner import Owner
 
 FOREVER = math.inf
 """The validity, in seconds, of what never changes."""
@@ -149,7 +150,8 @@ class Tree:
     """A store, entity, project or version as directories. Safe from any thread.
 
     `where` is what it shows, written so that `Tree.open` finds the same again (a version by number). `started`
-    (nanoseconds) is the time of directories that have none of their own. `log` is told what had to be left out.
+    (nanoseconds) is the time of directories that have none of their own, `owner` whose all of it is. `log` is told what
+    had to be left out.
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class Tree:
     ) -> None:
         self.where = where
         self.refresh = refresh
+        self.owner = Owner.of_process()
         self.started = time.time_ns()
         self.log: Callable[[str], None] = lambda _: None
         self._store = store
@@ -235,7 +238,15 @@ class Tree:
         self.refresh = self._freshness.refresh = seconds
 
     def lookup(self, parent: int, name: bytes) -> Found:
-        """The child of that name."""
+        """The child of that name; `.` and `..` are asked for by who has a handle of a node and no path to it."""
+        if name == b".":
+            attributes = self.attributes(parent)
+            return Found(attributes, attributes.valid)
+        if name == b"..":
+            above = self.parent(parent)
+            if above is None:
+                raise NotFoundError("not known where it lies")
+            return self.lookup(above, b".")
         kind, row, index = split(self._actual(parent))
         if kind == Kind.VERSION or kind == Kind.LINK:
             view = self._view(kind, row)

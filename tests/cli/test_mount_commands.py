@@ -94,6 +94,18 @@ def test_options_reach_the_mount(run: Any, filled: Path) -> None:
     assert (filled / "data" / "a.txt").read_text() == "one\n"
 
 
+def test_owner_and_umask_reach_the_mount(run: Any, filled: Path) -> None:
+    run("mount", "at", "digits:v1", "--umask", "0077")
+    found = (filled / "at" / "a.txt").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (os.getuid(), os.getgid(), 0o400)
+    run("umount", "at")
+    run("mount", "at", "digits:v1", "--uid", "1234", "--gid", "2345")
+    found = (filled / "at" / "a.txt").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1234, 2345, 0o444)
+    for words in (("--uid", "-1"), ("--uid", "4294967295"), ("--gid", "x"), ("--umask", "8"), ("--umask", "1777")):
+        run("mount", "at", *words, code=2).complains(words[0])
+
+
 def test_the_transport_is_chosen_and_told(run: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from artifactfs.mount import transports
 

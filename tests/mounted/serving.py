@@ -2,7 +2,7 @@
 
 OLD_KERNEL is the word `old`: then nothing is agreed with the kernel that Linux 6.8 could not do; or `ancient`: then it
 is too old altogether. While there is a file `hang` in the store, whoever opens a blob makes a file `taken` and waits
-for ever; or, where there is a file `hang.ends`, until `hang` is gone.
+for ever; or, where there is a file `hang.ends`, until `hang` is gone. A word `owner=UID,GID,UMASK` says whose it is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from artifactfs.mount import kernel
 from artifactfs.mount.fuse import protocol
 from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.nursery import serve_nursery
+from artifactfs.mount.shown.owner import Owner
 from artifactfs.mount.tree import Tree
 from artifactfs.reader import OpenBlob, Reader
 from artifactfs.records import Location
@@ -47,7 +48,12 @@ def main() -> int:
     def open_tree(where: str) -> Tree:
         store = FakeStore(root)
         store.reader = HangingReader(store)
-        return Tree.open(WatchedStore(store), where, entity="me", project="demo", refresh=float(refresh))
+        tree = Tree.open(WatchedStore(store), where, entity="me", project="demo", refresh=float(refresh))
+        for word in words:
+            if word.startswith("owner="):
+                uid, gid, umask = word.removeprefix("owner=").split(",")
+                tree.owner = Owner(int(uid), int(gid), int(umask, 8))
+        return tree
 
     return serve_nursery(handover, open_tree)
 

@@ -17,6 +17,7 @@ from typing import Final
 from ...errors import DamageError
 from ..errnos import Refusal
 from ..shown.levels import DIRECTORY, FIRST_OFFSET
+from ..shown.owner import Owner
 from ..tree import FOREVER, XATTR_PREFIX, Attributes, Child, Found, Tree
 from . import protocol
 from .heldblobs import MAX_READ, HeldBlobs
@@ -90,12 +91,14 @@ class Answers:
     request that is no INIT.
     """
 
-    def __init__(self, tree: Tree, files: OpenFiles, log: Log, *, owner: tuple[int, int], source: str = "") -> None:
+    def __init__(
+        self, tree: Tree, files: OpenFiles, log: Log, *, owner: tuple[int, int] | Owner, source: str = ""
+    ) -> None:
         self.passing = False
         self._tree = tree
         self._files = files
         self._log = log
-        self._uid, self._gid = owner
+        self._owner = Owner(*owner)
         self._source = source
         self._held = HeldBlobs(tree)
 
@@ -144,6 +147,7 @@ class Answers:
 
     def _attr(self, attributes: Attributes) -> tuple[int, ...]:
         node, mode, size, links, modified, created, _ = attributes
+        owner = self._owner
         m_seconds, m_nanoseconds = divmod(modified, 1_000_000_000)
         c_seconds, c_nanoseconds = (m_seconds, m_nanoseconds) if created == modified else divmod(created, 1_000_000_000)
         return (
@@ -156,10 +160,10 @@ class Answers:
             m_nanoseconds,
             m_nanoseconds,
             c_nanoseconds,
-            mode,
+            owner.mode(mode),
             links,
-            self._uid,
-            self._gid,
+            owner.uid,
+            owner.gid,
             0,
             _PREFERRED_IO,
             0,
@@ -173,7 +177,7 @@ class Answers:
     def _statx(self, call: Call) -> Answer:
         attributes = self._tree.attributes(call.node)
         node, size, blocks, _, modified, created, _, m_nano, c_nano, mode, links, *_ = self._attr(attributes)
-        owner = (links, self._uid, self._gid, mode)
+        owner = (links, self._owner.uid, self._owner.gid, mode)
         times = (modified, m_nano, created, c_nano, created, c_nano, modified, m_nano)
         seconds, nanoseconds = _timeout(attributes.valid)
         return protocol.STATX_OUT.pack(
@@ -185,7 +189,7 @@ class Answers:
 
     def _access(self, call: Call) -> Answer:
         mask, _ = protocol.ACCESS_IN.unpack_from(call.data, BODY)
-        mode = self._tree.attributes(call.node).mode
+        mode = self._owner.mode(self._tree.attributes(call.node).mode)
         if mask & os.W_OK:
             raise Refusal(errno.EROFS)
         if mask & os.X_OK and not mode & 0o111:

@@ -76,6 +76,7 @@ REQUEST_SIZE = 1 << 17
 
 # INIT flags: bits 0..31 in `flags`, 32..63 in `flags2`.
 ASYNC_READ = 1 << 0
+EXPORT_SUPPORT = 1 << 4
 AUTO_INVAL_DATA = 1 << 12
 DO_READDIRPLUS = 1 << 13
 NO_OPEN_SUPPORT = 1 << 17

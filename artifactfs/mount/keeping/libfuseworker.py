@@ -37,8 +37,7 @@ def serve_libfuse(given: Handover, open_tree: Callable[[str], Tree]) -> int:
         tree.started = given.started
         tree.log = log
         tree.ask_every(tree.refresh / 2)  # the kernel keeps each answer for as long again
-        owner = os.getuid(), os.getgid()
-        served = Libfuse(given.device, tree, log, owner=owner, source=given.source, valid=tree.refresh)
+        served = Libfuse(given.device, tree, log, owner=tree.owner, source=given.source, valid=tree.refresh)
         threading.Thread(target=_serve, args=(served, over_end), name="libfuse", daemon=True).start()
         served.ready.wait()
         if served.refused is not None:

@@ -44,7 +44,7 @@ def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
             memory,
             log,
             passthrough=given.passthrough and system.may_pass_through(),
-            owner=(os.getuid(), os.getgid()),
+            owner=tree.owner,
             source=given.source,
             slot=given.slot,
         )
