@@ -21,7 +21,7 @@ from .. import system
 from ..transports import LIBFUSE
 from . import state
 from .logfile import log, redirect
-from .orders import Handover, Orders, become
+from .orders import Handover, Orders, become, take_over
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE = 5.0
@@ -169,7 +169,7 @@ def main() -> int:
     if orders.log and os.fork():
         return 0  # whoever started us waits for this one only; init takes the other
     told = _told_to_end()
-    os.set_inheritable(orders.report, False)
+    take_over([descriptor for descriptor in (orders.report, orders.caller) if descriptor >= 0])
     os.chdir("/")
     try:
         if orders.log:
