@@ -416,6 +416,21 @@ def test_a_new_name_moves_no_offset(tree: Tree, store: FakeStore, clock: Clock) 
     assert set(after) - set(before) == {b"v2", b"aaa"}
 
 
+def test_an_alias_that_moves_while_it_is_listed_is_there_once(tree: Tree, store: FakeStore, clock: Clock) -> None:
+    """Whatever its row is by then: a catalog gives another one to an alias that moves."""
+    node = find(tree, MNIST).node
+    before = list(tree.listing(node, 0).children)
+    state = store.load()
+    for row in state["aliases"]:
+        row["id"] += 1000
+        row["number"] = 1
+    store._save(state)
+    clock.now += 2
+    for place, child in enumerate(before):
+        rest = [later.name for later in tree.listing(node, child.offset).children]
+        assert rest == [later.name for later in before[place + 1 :]]
+
+
 def test_a_listing_opens_no_version(tree: Tree, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     true = {path: attributes.links for path, attributes in walk(Tree(store))}
     store.catalog.queries.clear()

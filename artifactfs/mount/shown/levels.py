@@ -30,6 +30,7 @@ FIRST_OFFSET = 3
 SECOND = 10**9
 
 _ALIAS_OFFSETS = 1 << 40
+_ALIAS_PLACES = 1 << 62
 _LATEST_TIME = 1 << 63
 _PRINTS = 1 << 64
 
@@ -133,7 +134,10 @@ def _version(member: Member) -> LevelChild:
 def _link(alias: Alias, created: int) -> LevelChild:
     name = check_alias(alias.name).encode()  # which is never that of a version
     row = _bounded(alias.id, ROW_LIMIT, "id")
-    return LevelChild(_ALIAS_OFFSETS + row, name, node_id(Kind.ALIAS, row, alias.number), LINK, created)
+    # Of the name, and not of the row, which is another after each move: a listing that is read while an alias moves
+    # would have it twice.
+    offset = _ALIAS_OFFSETS + xxhash.xxh3_64_intdigest(name) % _ALIAS_PLACES
+    return LevelChild(offset, name, node_id(Kind.ALIAS, row, alias.number), LINK, created)
 
 
 def _directory(kind: Kind, row: int, name: str, created: int = 0) -> LevelChild:
