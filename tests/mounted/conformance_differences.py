@@ -5,9 +5,10 @@ A row that is listed must differ, with the outcome that is listed, and no other 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
-from conformance import ORDINARY
+from conformance import ORDINARY, Table
 
 MODES = ("passthrough", "no-open")
 
@@ -129,13 +130,28 @@ def known(mode: str, uid: int) -> dict[str, str | None]:
     }
 
 
-def unexpected(found: dict[str, tuple[str, str]], mode: str, uid: int) -> dict[str, str]:
-    """What is wrong with what was found: rows that differ and are not listed, or are listed and do not differ."""
-    listed = known(mode, uid)
+def unexpected(
+    found: dict[str, tuple[str, str]], mode: str, uid: int, more: dict[str, str | None] | None = None
+) -> dict[str, str]:
+    """What is wrong with what was found: rows that differ and are not listed, or are listed and do not differ. `more`
+    are rows that are listed too, with their outcomes."""
+    listed = {**known(mode, uid), **(more or {})}
     wrong = {row: f"{local}, in the mount {mounted}" for row, (local, mounted) in found.items() if row not in listed}
     for row, expected in listed.items():
         if row not in found:
             wrong[row] = "is listed, and does not differ"
         elif expected is not None and found[row][1] != expected:
             wrong[row] = f"{found[row][0]}, in the mount {found[row][1]}, listed as {expected}"
+    return wrong
+
+
+def differing(
+    table: Table, mountpoint: Path, mode: str, uid: int, more: dict[str, str | None] | None = None
+) -> dict[str, str]:
+    """What is wrong with the rows of a table on a mount. A call may take less than it was asked for, on either side and
+    now and then, so rows that differ are looked at twice."""
+    wrong = unexpected(table.different(mountpoint, uid), mode, uid, more)
+    if wrong:
+        again = unexpected(table.different(mountpoint, uid), mode, uid, more)
+        wrong = {row: text for row, text in wrong.items() if row in again}
     return wrong
