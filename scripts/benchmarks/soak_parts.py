@@ -132,7 +132,8 @@ class Reader:
         try:
             number = self.some_version()
             way(number)
-            self.seen.add(number)
+            if way not in (self.follow, self.sit, self.hold):  # which may have looked at others
+                self.seen.add(number)
             self.counts["operations"] += 1
         except WrongError as error:
             self.count("wrong names" if "name" in str(error) else "wrong bytes", f"v{number}: {error}")
@@ -260,7 +261,10 @@ class Reader:
             if time.monotonic() - began > LONGEST_LAG:
                 raise WrongError(f"the name latest stays at v{self.latest}, and v{ready} was logged long ago")
             time.sleep(0.005)
-        target = os.readlink(f"{self.place}/moving") if "moving" in names else "v0"
+        try:
+            target = os.readlink(f"{self.place}/moving")
+        except FileNotFoundError:  # it went with the version that it named
+            return
         if not target[1:].isdigit():
             raise WrongError(f"the name moving leads to {target}")
 
