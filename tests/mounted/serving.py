@@ -2,11 +2,14 @@
 
 OLD_KERNEL is the word `old`: then nothing is agreed with the kernel that Linux 6.8 could not do; or `ancient`: then it
 is too old altogether. While there is a file `hang` in the store, whoever opens a blob makes a file `taken` and waits
-for ever; or, where there is a file `hang.ends`, until `hang` is gone. A word `owner=UID,GID,UMASK` says whose it is.
+for ever; or, where there is a file `hang.ends`, until `hang` is gone. While there is a file `crash`, he crashes. A word
+`owner=UID,GID,UMASK` says whose it is.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,6 +34,9 @@ class HangingReader(Reader):
         self._root = store.root
 
     def open(self, blob: bytes, size: int, hint: Location | None = None, *, blocks: bytes | None = None) -> OpenBlob:
+        if (self._root / "crash").exists():
+            os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(600)  # another thread may take the signal
         if (self._root / "hang").exists():
             (self._root / "taken").touch()
             while (self._root / "hang").exists() or not (self._root / "hang.ends").exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -125,6 +126,29 @@ def test_a_request_that_waits_for_the_store_is_no_hang(store: FakeStore, mountin
     reader.join(60)
     assert got == [FILES["large.bin"]]
     assert mount.now().worker_pids == mount.info.worker_pids
+
+
+def test_a_request_that_crashes_worker_after_worker_gets_an_error(mount: Mount) -> None:
+    version = mount.path / MNIST / "v0"
+    for name in FILES:
+        (version / name).stat()
+    (mount.store.root / "crash").touch()
+    with pytest.raises(OSError) as caught:
+        (version / "s/3").read_bytes()
+    (mount.store.root / "crash").unlink()
+    assert caught.value.errno == errno.EIO
+    assert "was in hand when 4 workers died" in mount.log() and "SIGSEGV" in mount.log()
+    with reading(mount):
+        assert until(lambda: len(mount.now().worker_pids) == 2)
+    assert mount.now().keeper_pid == mount.info.keeper_pid
+
+
+def test_without_resend_mounts_says_so(store: FakeStore, mounting: Mounting) -> None:
+    store.log(MNIST, FILES)
+    mount = mounting(store, old=True, workers=2)
+    assert mount.now().to_json()["resend"] is False
+    with open(mount.path / MNIST / "v0/large.bin", "rb") as file:
+        assert file.read() == FILES["large.bin"]
 
 
 # -- new code

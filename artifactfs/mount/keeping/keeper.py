@@ -128,6 +128,8 @@ class Keeper:
         self._herald_pauses = Pauses()
         self._herald_since = now
         self._starts: dict[int, Start] = {}
+        self._strays: dict[int, int] = {}
+        """Children that died before it was known what they are: how they ended, by process."""
         self._refused: Error | None = None
         self._former: Former | None = None
         self._failing = False
@@ -399,14 +401,21 @@ class Keeper:
         os.close(descriptor)
         del self._starts[descriptor]
         now = time.monotonic()
+        strays = self._strays
+        if not self._starts:
+            self._strays = {}
         try:
             ready = state.told(bytes(start.said))
             pid = start.pid()
         except Error as error:
             self._did_not_start(start, error, now)
             return
+        died = strays.pop(pid, None)
         if start.place is None:
-            self.herald, self._herald_since = pid, now
+            if died is not None:
+                self._herald_pauses.died(now, 0.0)
+            else:
+                self.herald, self._herald_since = pid, now
             self._note()
             return
         self.crew.serve(start.place, pid, now)
@@ -429,11 +438,14 @@ class Keeper:
             )
         elif self.info.restarts >= 0 and self._former is None:
             self._note(restarts=self.info.restarts + 1)
+        if died is not None:
+            self._worker_died(start.place, died, now)
 
     def _did_not_start(self, start: Start, error: Error, now: float) -> None:
         if start.place is None:
             self._herald_pauses.died(now, 0.0)
             return
+        self._take_back(start.place.slot, DEADLY)  # it may have begun to serve
         pause = self.crew.die(start.place, now)
         if self.info is None or self.info.restarts < 0 or self._former is not None:
             self._refused = error
@@ -496,7 +508,8 @@ class Keeper:
             pause = self._herald_pauses.died(now, now - self._herald_since)
             if self.is_connected():
                 log(f"the herald {how(status)}; starting another" + (f" in {pause:.2g} s" if pause else ""))
-        # Others are workers and heralds that died before they could start, which the end of their report tells.
+        elif self._starts:
+            self._strays[pid] = status  # the end of its report tells which it was, after what it may have said before
 
     def _died_before(self, former: Former, pid: int, now: float) -> bool:
         """Whether it is one of those whose place others take: they are not replaced."""
@@ -517,15 +530,19 @@ class Keeper:
     def _worker_died(self, place: Place, status: int, now: float) -> None:
         lived = now - place.since
         crashed = is_crash(status) or place.is_hung
-        self._accuse(place.slot, DEADLY if crashed else DEADLY_KILLS)
-        self.memory.leave(place.slot)
-        self.resend()
+        self._take_back(place.slot, DEADLY if crashed else DEADLY_KILLS)
         pause = self.crew.die(place, now)
         if not self.is_connected():
             return
         log(f"the worker {how(status)} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else ""))
         if pause:
             self._note()
+
+    def _take_back(self, slot: int, limit: int) -> None:
+        """Take back what a dead worker had in hand, and empty its slot."""
+        self._accuse(slot, limit)
+        self.memory.leave(slot)
+        self.resend()
 
     def _accuse(self, slot: int, limit: int) -> None:
         """Count a death for the requests that a worker had in hand; of those of too many deaths, one is answered EIO.
