@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from catalogs import SqlitePlace, execute, log
+from freshmemory import fresh_memory
 
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.errors import UnavailableError
@@ -267,7 +268,7 @@ class Changes:
 
 @pytest.fixture
 def memory() -> Memory:
-    return Memory(Memory.create())
+    return fresh_memory()
 
 
 def test_the_catalog_is_asked_at_once_when_another_process_tells_of_a_change(memory: Memory) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from catalogs import SqlitePlace, execute, log
 from fakestore import FakeStore
+from freshmemory import fresh_memory
 
 from artifactfs.catalog import watching
 from artifactfs.catalog.queries import SqlCatalog
@@ -74,7 +75,7 @@ def device() -> Iterator[Device]:
 
 @pytest.fixture
 def memory() -> Memory:
-    memory = Memory(Memory.create())
+    memory = fresh_memory()
     memory.agree(Agreement(MINOR, 0, False))
     return memory
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from fakestore import CREATED, FakeStore
+from freshmemory import fresh_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from artifactfs.errors import DamageError
 from artifactfs.mount.fuse import protocol
 from artifactfs.mount.fuse.answers import Call
 from artifactfs.mount.fuse.heldblobs import MAX_READ
-from artifactfs.mount.fuse.memory import Memory
 from artifactfs.mount.fuse.protocol import Opcode
 from artifactfs.mount.fuse.stats import statistics
 from artifactfs.mount.fuse.waits import waiting
@@ -41,7 +41,7 @@ class Peer:
 
     def __init__(self, store: FakeStore, *, passthrough: bool = False, init: bool = True) -> None:
         self.log: list[str] = []
-        self.memory = Memory(Memory.create())
+        self.memory = fresh_memory()
         self.device, ours = os.pipe()
         self.tree = Tree(store)
         self.kernel = Kernel(ours, self.tree, self.memory, self.log.append, passthrough=passthrough, owner=(1000, 100))

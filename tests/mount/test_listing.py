@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import pytest
 from fakestore import FakeStore
+from freshmemory import fresh_memory
 
 from artifactfs.mount.fuse import protocol
 from artifactfs.mount.fuse.answers import BODY, Answer, Answers, Call
-from artifactfs.mount.fuse.memory import Memory
 from artifactfs.mount.fuse.openfiles import OpenFiles
 from artifactfs.mount.fuse.protocol import Opcode
 from artifactfs.mount.shown.kept import Kept
@@ -49,7 +49,7 @@ class Peer:
 
     def __init__(self, store: FakeStore, where: str = "") -> None:
         self.tree = Tree.open(store, where, entity="me", project="demo", refresh=3600)
-        files = OpenFiles(-1, Memory(Memory.create()))
+        files = OpenFiles(-1, fresh_memory())
         self._handlers = Answers(self.tree, files, print, owner=(1000, 100)).handlers()
         self._call = Call()
 
