@@ -136,10 +136,11 @@ class Naming(Journal):
                 columns["type_id"] = namespaces.type_id(connection, before, fields["type"])
             touched: list[Touched] = []
             if columns:
-                above = namespaces.names_above(connection, collection_id)
+                above = set(namespaces.names_above(connection, collection_id))
                 connection.execute(update(collections).where(collections.c.id == collection_id).values(**columns))
                 if "name" in columns or "type_id" in columns:
-                    touched = above + namespaces.names_above(connection, collection_id)
+                    # The only one of its type that stays in it leaves the type's name where it is.
+                    touched = list(above.symmetric_difference(namespaces.names_above(connection, collection_id)))
             added, removed = tags.change(
                 connection, collection_tags, collection_id, before.tags, edit.add_tags, edit.remove_tags
             )

@@ -48,6 +48,24 @@ def test_what_shows_in_no_listing_touches_nothing(catalog: SqlCatalog) -> None:
     assert catalog.last_change() > before and since(catalog, before) == frozenset()
 
 
+def test_the_only_one_of_a_type_is_renamed_or_moved(catalog: SqlCatalog) -> None:
+    owner = log(catalog, "a")[0].collection
+    project = catalog.project("me", "demo").id
+    type = catalog.types(project)[0].id
+    before = catalog.last_change()
+    catalog.edit_collection(owner.id, CollectionEdit(name="renamed"))
+    assert since(catalog, before) == {("type", type, "mnist"), ("type", type, "renamed")}
+    before = catalog.last_change()
+    catalog.edit_collection(owner.id, CollectionEdit(type="model"))
+    (other,) = catalog.types(project)
+    assert since(catalog, before) == {
+        ("type", type, "renamed"),
+        ("type", other.id, "renamed"),
+        ("project", project, "dataset"),
+        ("project", project, "model"),
+    }
+
+
 def test_a_listing_of_which_much_changed_is_told_as_a_whole(catalog: SqlCatalog) -> None:
     owner = log(catalog, "a")[0].collection
     before = catalog.last_change()

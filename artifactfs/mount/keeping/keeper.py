@@ -9,7 +9,6 @@ new code it goes on from what it Kept (orders.py).
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
@@ -22,15 +21,16 @@ from typing import Any
 from ...errors import Error, MountError
 from .. import system
 from ..fuse.memory import Memory
-from ..fuse.protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
+from ..fuse.protocol import HAS_RESEND
 from ..transports import KERNEL
 from . import state
+from .charges import SIGNALS, Former, Nursery, Start, Told
 from .crew import DEADLY, DEADLY_KILLS, Crew, Pauses, Place, Stage, how, is_crash
+from .device import Device
 from .logfile import log, redirect
 from .orders import MOST_WORKERS, Handover, Kept, Orders, become, take_over
 from .succession import become_new, go_on, read_kept
 
-_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _PATIENCE = 5.0
 _LOOKS = 6
 """Looks for a worker that hangs, in the time that one may hang."""
@@ -38,83 +38,11 @@ _WORD = 1 << 16
 _GLANCE_MS = 50
 
 
-class Told:
-    """What signals told: written by their handlers, read by the loop, which `pipe` wakes."""
-
-    def __init__(self) -> None:
-        self.to_end = False
-        self.to_restart = False
-        self.pipe, self._end = os.pipe()
-        for descriptor in (self.pipe, self._end):
-            os.set_blocking(descriptor, False)
-        signal.set_wakeup_fd(self._end, warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, self._hear)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-    def _hear(self, number: int, _: object) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
-            self.to_end = True
-        elif number == signal.SIGUSR1:
-            self.to_restart = True
-
-    def empty(self) -> None:
-        """Make the pipe wait for the next one."""
-        try:
-            while os.read(self.pipe, 4096):
-                pass
-        except BlockingIOError:
-            pass
-
-
-class Start:
-    """A process that was ordered and has not said its first word. `place` is None for the herald."""
-
-    __slots__ = ("place", "said", "since")
-
-    def __init__(self, place: Place | None, since: float) -> None:
-        self.place = place
-        self.said = bytearray()
-        self.since = since
-
-    def pid(self) -> int:
-        """Its process, 0 while that is not known."""
-        line, end, _ = self.said.partition(b"\n")
-        return int(json.loads(line)["pid"]) if end else 0
-
-
-class Nursery:
-    """The nursery as the keeper has it: a process, and the socket to it."""
-
-    def __init__(self, pid: int, orders: int) -> None:
-        self.pid = pid
-        self.socket = socket.socket(fileno=orders)
-
-    def order(self, kind: str, slot: int, where: str, report: int) -> None:
-        """Have a process forked. That the nursery cannot shows by the end of its report."""
-        message = json.dumps({"kind": kind, "slot": slot, "where": where}).encode()
-        try:
-            socket.send_fds(self.socket, [message], [report], socket.MSG_DONTWAIT)
-        except OSError as error:
-            log(f"the nursery takes no order; {error.strerror}")
-
-
-class Former:
-    """Those that serve while others are to take over from them."""
-
-    def __init__(self, orders: Orders, crew: Crew, nursery: Nursery | None, herald: int) -> None:
-        self.orders = orders
-        self.crew = crew
-        self.nursery = nursery
-        self.herald = herald
-
-
 class Keeper:
     """One mount and its processes."""
 
     def __init__(self, orders: Orders, device: int, told: Told, kept: Kept | None = None) -> None:
         self.orders = orders
-        self._device = device
         self._told = told
         self._poll = select.poll()
         self._poll.register(told.pipe, select.POLLIN)
@@ -132,7 +60,6 @@ class Keeper:
         """Children that died before it was known what they are: how they ended, by process."""
         self._refused: Error | None = None
         self._former: Former | None = None
-        self._failing = False
         self._looked = now
         pid = os.getpid()
         self._self = pid, system.process_start(pid) or 0
@@ -156,6 +83,7 @@ class Keeper:
             self.herald = kept.herald
             if kept.nursery[0]:
                 self.nursery = Nursery(*kept.nursery)
+        self.device = Device(device, self.memory, self._poll)
 
     # -- the mount's life
 
@@ -186,10 +114,10 @@ class Keeper:
                 return self.end(is_gone=True)
             if self._told.to_restart and not self._starts:
                 self._told.to_restart = False
-                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none is lost between this code and the new
+                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # none is lost between this code and the new
                 if not self._told.to_end:
                     become_new(self)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             if self._must_end(self.step()):
                 log("told to end; unmounting")
                 return self.end()
@@ -198,8 +126,8 @@ class Keeper:
         """See to the processes, then wait until something happens (at most until the deadline), and take it in; what
         happened, by descriptor."""
         self._start_missing(time.monotonic())
-        if self._failing != self.crew.is_hopeless:
-            self._fail_requests(self.crew.is_hopeless)
+        if self.device.is_failing != self.crew.is_hopeless:
+            self.device.fail_requests(self.crew.is_hopeless)
         return self._take_in(max(self._next(deadline) - time.monotonic(), 0.0))
 
     def _take_in(self, seconds: float) -> dict[int, int]:
@@ -209,8 +137,8 @@ class Keeper:
         for descriptor in [descriptor for descriptor in ready if descriptor in self._starts]:
             self._hear(descriptor)
         self._bury()
-        if self._failing and self._device in ready:
-            self._fail_request()
+        if self.device.is_failing and self.device.descriptor in ready:
+            self.device.fail_request()
         self._look_for_late()
         return ready
 
@@ -219,7 +147,7 @@ class Keeper:
         assert self.info is not None
         return Kept(
             orders=self.orders,
-            device=self._device,
+            device=self.device.descriptor,
             memory=self.memory.descriptor,
             alive=self._alive,
             alive_end=self._alive_end,
@@ -309,7 +237,7 @@ class Keeper:
     def is_connected(self) -> bool:
         """Whether the mount is there for anybody, if only for those who had a file open when it was detached."""
         waiting = select.poll()
-        waiting.register(self._device, 0)
+        waiting.register(self.device.descriptor, 0)
         return not waiting.poll(0)
 
     def _must_end(self, ready: dict[int, int]) -> bool:
@@ -338,7 +266,7 @@ class Keeper:
         if self.nursery is None:
             return
         for place in wanted:
-            self._fail_requests(False)
+            self.device.fail_requests(False)
             self.crew.begin(place, now)
             self._order("worker", place, now)
         is_begun = any(start.place is None for start in self._starts.values())
@@ -358,7 +286,7 @@ class Keeper:
     def _start_nursery(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         handover = Handover(
-            device=self._device,
+            device=self.device.descriptor,
             memory=self.memory.descriptor,
             alive=self._alive,
             orders=theirs.fileno(),
@@ -374,7 +302,7 @@ class Keeper:
             hang_limit=self.orders.hang_limit,
         )
         words = [*self.orders.command, "--handover", handover.to_text()]
-        handed = [self._device, self.memory.descriptor, self._alive, theirs.fileno()]
+        handed = [self.device.descriptor, self.memory.descriptor, self._alive, theirs.fileno()]
         with theirs:
             pid = os.fork()
             if pid == 0:
@@ -445,7 +373,7 @@ class Keeper:
         if start.place is None:
             self._herald_pauses.died(now, 0.0)
             return
-        self._take_back(start.place.slot, DEADLY)  # it may have begun to serve
+        self.device.take_back(start.place.slot, DEADLY)  # it may have begun to serve
         pause = self.crew.die(start.place, now)
         if self.info is None or self.info.restarts < 0 or self._former is not None:
             self._refused = error
@@ -517,7 +445,7 @@ class Keeper:
         if place is not None:
             former.crew.die(place, now)
             self.memory.leave(place.slot)
-            self.resend()
+            self.device.resend()
         elif former.nursery is not None and pid == former.nursery.pid:
             former.nursery.socket.close()
             former.nursery = None
@@ -530,44 +458,13 @@ class Keeper:
     def _worker_died(self, place: Place, status: int, now: float) -> None:
         lived = now - place.since
         crashed = is_crash(status) or place.is_hung
-        self._take_back(place.slot, DEADLY if crashed else DEADLY_KILLS)
+        self.device.take_back(place.slot, DEADLY if crashed else DEADLY_KILLS)
         pause = self.crew.die(place, now)
         if not self.is_connected():
             return
         log(f"the worker {how(status)} after {lived:.1f} s; starting another" + (f" in {pause:.2g} s" if pause else ""))
         if pause:
             self._note()
-
-    def _take_back(self, slot: int, limit: int) -> None:
-        """Take back what a dead worker had in hand, and empty its slot."""
-        self._accuse(slot, limit)
-        self.memory.leave(slot)
-        self.resend()
-
-    def _accuse(self, slot: int, limit: int) -> None:
-        """Count a death for the requests that a worker had in hand; of those of too many deaths, one is answered EIO.
-
-        Requests that wait for the store are to blame only when there are no others.
-        """
-        requests = self.memory.in_hand(slot)
-        self.memory.accuse(slot, waiting=all(request.waiting for request in requests))
-        for request in requests:
-            deaths = self.memory.deaths(request.unique)
-            if deaths >= limit:
-                log(f"request {request.opcode} was in hand when {deaths} workers died; it is answered EIO")
-                self._answer(request.unique, -errno.EIO)
-
-    def resend(self) -> None:
-        """Make the kernel send again what a dead worker took and did not answer."""
-        agreement = self.memory.agreement()
-        if agreement is None or not agreement.flags & HAS_RESEND:
-            return
-        try:
-            os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, NOTIFY_RESEND, 0))
-            self.memory.count_resend()
-        except OSError as error:
-            if error.errno != errno.ENODEV:
-                log(f"the kernel would not resend; {error.strerror}")
 
     def _note(self, restarts: int | None = None) -> None:
         """Write down who serves now."""
@@ -602,8 +499,8 @@ class Keeper:
                 is_killing = True
                 deadline = time.monotonic() + _PATIENCE
                 # One that waits in the kernel for a reader, who waits for an answer, can be killed only when he has it.
-                self.resend()
-                self._fail_requests(True)
+                self.device.resend()
+                self.device.fail_requests(True)
             if is_killing:
                 for pid in (*self.crew.pids, self.herald, *(start.pid() for start in self._starts.values())):
                     _kill(pid)
@@ -612,47 +509,13 @@ class Keeper:
                 self._told.empty()
             for descriptor in [descriptor for descriptor in ready if descriptor in self._starts]:
                 self._hear(descriptor)
-            if self._failing and self._device in ready and not self._fail_request():
-                self._fail_requests(False)
-
-    # -- errors
-
-    def _fail_requests(self, failing: bool) -> None:
-        """Begin, or stop, to answer EIO to whoever asks: without a worker in sight a reader is to hear so, not to hang.
-
-        The device is not to block us, as a request may be taken back between the poll and the read; nor to return at
-        once to a worker, and so this stops before one starts.
-        """
-        if failing == self._failing:
-            return
-        self._failing = failing
-        os.set_blocking(self._device, not failing)
-        if failing:
-            self._poll.register(self._device, select.POLLIN)
-        else:
-            self._poll.unregister(self._device)
-
-    def _fail_request(self) -> bool:
-        """Answer one request so; False when the mount is gone."""
-        try:
-            request = os.read(self._device, REQUEST_SIZE)
-        except OSError as error:
-            return error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT)
-        _, opcode, unique, *_ = IN_HEADER.unpack_from(request)
-        if opcode not in UNANSWERED:
-            self._answer(unique, 0 if opcode == Opcode.DESTROY else -errno.EIO)
-        return True
-
-    def _answer(self, unique: int, code: int) -> None:
-        try:
-            os.write(self._device, OUT_HEADER.pack(OUT_HEADER.size, code, unique))
-        except OSError:
-            pass  # nobody waits for it any more
+            if self.device.is_failing and self.device.descriptor in ready and not self.device.fail_request():
+                self.device.fail_requests(False)
 
 
 def main() -> int:
     """Do what the orders on stdin say, or go on from what was kept; the exit code."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if sys.argv[1:] == ["--try"]:
         return _try()
     if sys.argv[1:2] == ["--kept"]:
