@@ -146,7 +146,6 @@ def data(run: Any, home: Path) -> Path:
         (["init", ""], 2, ["LOCATION is empty"]),
         (["ls", "--store", ""], 2, ["--store is empty"]),
         (["mount", "nowhere", "nothing:v0"], 4, ["nothing"]),
-        (["mount", "data", "--transport", "libfuse"], 2, ["--transport"]),
         (["init", "--blobs", "s3://bucket"], 2, ["--blobs"]),
         (["--store", "postgresql://host/db", "ls"], 1, ["cannot open"]),
         (["--store", "ftp://host/db", "ls"], 1, ["no place for a store"]),

@@ -14,8 +14,8 @@ import pytest
 
 from artifactfs.cli.commands import artifactfs
 
-OUTSIDE = {"mount", "umount", "install-mount-helper"}
-"""Commands that change what is outside of the store: they have tests of their own."""
+OUTSIDE = {"mount", "umount", "mounts", "install-mount-helper"}
+"""Commands that ask for more than a store: they have tests of their own."""
 
 
 def examples() -> list[tuple[str, str]]:

@@ -160,3 +160,21 @@ def test_the_examples(run: Any, filled: Path, tmp_path: Path, monkeypatch: pytes
         words = [os.path.expanduser(word) for word in example.split()[1:]]
         os.makedirs(words[1], exist_ok=True)
         run(*words)
+
+
+def test_new_code_under_a_mount_and_what_it_has_done(run: Any, filled: Path) -> None:
+    point = filled / "at"
+    run("mount", "at")
+    (before,) = run("mounts", "--json").json
+    with open(point / "me" / "demo" / "dataset" / "digits" / "v0" / "a.txt") as file:
+        assert run("mount", "--restart", "at").out == f"{point}\n"
+        assert file.read() == "one\n"
+    (after,) = run("mounts", "--json").json
+    assert after["keeper_pid"] == before["keeper_pid"] and not set(after["worker_pids"]) & set(before["worker_pids"])
+    assert "operations" in run("mounts", "at", "--stats").out
+    (info,) = run("mounts", "at", "--stats", "--json").json
+    stats = info["stats"]
+    assert info["mountpoint"] == str(point) and stats["operations"] > 0 and stats["p50"] <= stats["p99"]
+    run("umount", "at")
+    run("mounts", "at", "--stats", code=4).complains("at")
+    run("mount", "--restart", "at", code=4).complains("at")
