@@ -10,7 +10,8 @@ its children's, and the children of one directory begin where those of the direc
 The file: a header, then columns, each one array of one number a node (or a directory, or a blob), then the names and
 other text. A listing touches names, sizes and flags only: some 25 bytes a file, of which all processes that have the
 file mapped share one copy. Numbers are in the machine's byte order; a file of another order has another format, and is
-built again. Locations are hints of where blobs lay when it was built.
+built again. Locations are hints of where blobs lay when it was built. Reader and writer stand in one module, long as it
+is: neither can change without the other.
 """
 
 from __future__ import annotations

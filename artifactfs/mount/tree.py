@@ -16,9 +16,9 @@ import stat
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
-import orjson
 import xxhash
 
 from ..errors import MissingBlobError, NotFoundError, UnavailableError
@@ -26,6 +26,7 @@ from ..names import HIDDEN, parse_version_name, shown
 from ..reader import BytesBlob, OpenBlob
 from ..records import Alias, Collection, Location, Member, Membership, Namespace, Touched, Version
 from ..treeindex import Listed, Node, TreeIndex
+from .shown.documents import artifact_json, readme
 from .shown.freshness import UNREADABLE, Freshness, Newest
 from .shown.heldlevels import HeldLevels
 from .shown.kept import Kept
@@ -176,7 +177,7 @@ class Tree:
         self._levels = HeldLevels(store.catalog, _KEPT_LEVELS, lambda: self.started, self._drop)
         self._views: Kept[tuple[int, int], _View] = Kept(_KEPT_VIEWS)
         # Mapped pages count as memory of all who map them: so what is mapped is bounded in bytes too.
-        self._trees: Kept[bytes, TreeIndex] = Kept(_KEPT_TREES, weigh=_mapped, heaviest=_KEPT_TREE_BYTES)
+        self._trees: Kept[bytes, TreeIndex] = Kept(_KEPT_TREES, weigh=attrgetter("size"), heaviest=_KEPT_TREE_BYTES)
         self._parents: Kept[int, int] = Kept(_KEPT_ALIASES)
         self._facts: Kept[tuple[int, int], tuple[int, Membership]] = Kept(_KEPT_VIEWS)
         self._documents: Kept[tuple[int, int], bytes] = Kept(_KEPT_DOCUMENTS)
@@ -516,10 +517,9 @@ class Tree:
             return self._documents.load((kind, row), lambda: self._store.manifest_bytes(version))
         member, _ = self._membership(kind - 2, row)
         if index == _ARTIFACT:
-            return _artifact_json(member)
+            return artifact_json(member)
         if index == _README:
-            text = member.version.description or ""
-            return (text if not text or text.endswith("\n") else text + "\n").encode("utf-8", "replace")
+            return readme(member)
         raise NotFoundError("no such hidden file")
 
 
@@ -598,29 +598,3 @@ def _alias_attributes(node: int, created: int) -> Attributes:
 
 def _version_attributes(node: int, directories: int, created: int) -> Attributes:
     return Attributes(node, DIRECTORY, 0, 2 + directories, created, created, FOREVER)
-
-
-def _mapped(tree: TreeIndex) -> int:
-    return tree.size
-
-
-def _artifact_json(member: Membership) -> bytes:
-    version = member.version
-    value = {
-        "name": member.name,
-        "qualified_name": member.qualified_name,
-        "version": f"v{member.number}",
-        "source": version.qualified_name,
-        "type": version.collection.type,
-        "aliases": list(member.aliases),
-        "tags": list(version.tags),
-        "digest": version.digest,
-        "digest_algorithm": version.digest_algorithm,
-        "size": version.size,
-        "file_count": version.file_count,
-        "created_at": version.created_at,
-        "description": version.description,
-        "metadata": dict(version.metadata),
-        "run": version.run_id,
-    }
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str)

@@ -1,6 +1,7 @@
-"""Farewell: what each process of a mount does when its keeper is gone: a dead mountpoint must not stay.
+"""Farewell: how a mount is taken down, by its keeper or those whom it left behind: nothing dead stays.
 
-All of them do it, at the same time as it may be; the first one detaches, and the others find nothing to do.
+Without their keeper all processes do it, at the same time as it may be; the first one detaches, and the others find
+nothing to do.
 """
 
 from __future__ import annotations
@@ -8,11 +9,30 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 
+from ...errors import Error
 from .. import system
 from . import state
 from .logfile import log
 from .orders import Handover
+
+
+def detach(mountpoint: str, is_ours: Callable[[], bool], *, force: bool = False) -> bool:
+    """Unmount as its keeper, also while it is in use; whether nobody used it, so that its processes end by themselves.
+
+    `force` makes requests without an answer fail, if it is in use.
+    """
+    for lazy in (False, True):  # whoever is still in it would be served for as long as they like
+        if not is_ours():
+            return False
+        try:
+            system.detach(mountpoint, lazy=lazy, force=force and lazy)
+            return not lazy
+        except Error as error:
+            if lazy:
+                log(f"{error}")
+    return False
 
 
 def watch_keeper(given: Handover) -> None:

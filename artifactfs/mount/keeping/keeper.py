@@ -27,6 +27,7 @@ from . import state
 from .charges import SIGNALS, Former, Nursery, Start, Told
 from .crew import DEADLY, DEADLY_KILLS, Crew, Pauses, Place, Stage, how, is_crash
 from .device import Device
+from .farewell import detach
 from .logfile import log, redirect
 from .orders import MOST_WORKERS, Handover, Kept, Orders, become, take_over
 from .succession import become_new, go_on, read_kept
@@ -218,20 +219,13 @@ class Keeper:
         `is_gone` tells that the connection ended: then a later mount may have its number, and if the state file is not
         ours, what is at our place is not ours either.
         """
-        patience = 0.0  # whoever is still in it would be served for as long as they like
-        for lazy in (False, True):
-            if not system.is_mounted_there(self.orders.mountpoint, self._mounted) or (
-                is_gone and not state.is_kept_by(self.orders.state, self._self)
-            ):
-                break
-            try:
-                system.detach(self.orders.mountpoint, lazy=lazy, force=lazy)
-                patience = 0.0 if lazy else _PATIENCE
-                break
-            except Error as error:
-                if lazy:
-                    log(f"{error}")
-        self._see_off(patience)
+
+        def is_ours() -> bool:
+            return system.is_mounted_there(self.orders.mountpoint, self._mounted) and (
+                not is_gone or state.is_kept_by(self.orders.state, self._self)
+            )
+
+        self._see_off(_PATIENCE if detach(self.orders.mountpoint, is_ours, force=True) else 0.0)
         state.remove_own(self.orders.state, self._self)
 
     def is_connected(self) -> bool:

@@ -16,10 +16,11 @@ import sys
 import time
 from types import FrameType
 
-from ...errors import Error, MountError
+from ...errors import MountError
 from .. import system
 from ..transports import LIBFUSE
 from . import state
+from .farewell import detach
 from .logfile import log, redirect
 from .orders import Handover, Orders, become, take_over
 
@@ -93,18 +94,8 @@ class LibfuseKeeper:
 
     def end(self) -> None:
         """Unmount, also while it is in use, see the worker off, and forget the mount."""
-        patience = 0.0  # whoever is still in it would be served for as long as they like
-        for lazy in (False, True):
-            if not system.is_mounted_there(self._orders.mountpoint, self._mounted):
-                break
-            try:
-                system.detach(self._orders.mountpoint, lazy=lazy)
-                patience = 0.0 if lazy else _PATIENCE
-                break
-            except Error as error:
-                if lazy:
-                    log(f"{error}")
-        self._see_off(patience)
+        mountpoint, mounted = self._orders.mountpoint, self._mounted
+        self._see_off(_PATIENCE if detach(mountpoint, lambda: system.is_mounted_there(mountpoint, mounted)) else 0.0)
         state.remove_own(self._orders.state, self._self)
 
     def _worker_ended(self) -> int:
