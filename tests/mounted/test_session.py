@@ -64,7 +64,7 @@ def test_read_ahead_is_raised_where_it_may_be(mount: Mount) -> None:
         pytest.skip("only root may raise it")
     row = system.mounted_at(str(mount.path))
     assert row is not None
-    assert Path(f"/sys/class/bdi/{row.device}/read_ahead_kb").read_text() == "1024\n"
+    assert Path(f"/sys/class/bdi/{row.device}/read_ahead_kb").read_text() == "4096\n"
 
 
 # -- what is refused
