@@ -112,8 +112,9 @@ class Staging:
         """
         if before.st_size < SMALL:
             try:
-                data = os.read(source, SMALL + 1)
-                if len(data) != before.st_size and len(data) < SMALL:
+                # One byte more tells that it grew. No larger buffer: to get one costs more than to read a small file.
+                data = os.read(source, before.st_size + 1)
+                if len(data) < before.st_size:
                     data += os.read(source, SMALL)
             except OSError as error:
                 raise source_error(error, path) from None

@@ -18,6 +18,7 @@ import zstandard
 from .blobs.packs import PackWriter, SealedPack
 from .blobs.protocol import Blobs, blob_object
 from .catalog.protocol import Catalog
+from .digest import blob_digest
 from .draft import Draft
 from .errors import MissingBlobError, NotAllowedError, SourceChangedError, SourceError
 from .manifest import Manifest
@@ -62,7 +63,8 @@ class Upload:
         """
         packed = zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(manifest.to_bytes())
         area = self._draft.staging()
-        blob = area.take_bytes(packed).blob
+        blob = blob_digest(packed)
+        area.hold(blob, packed)  # without a block list: it is read whole, and nobody would refer to the list
         needed = manifest.blobs()
         needed[blob] = len(packed)
         area.seal()
