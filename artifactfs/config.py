@@ -112,6 +112,11 @@ def notify_socket() -> str | None:
     return os.environ.get("NOTIFY_SOCKET") or None
 
 
+def hand_down(store: str) -> None:
+    """Give the programs that this one starts a store's location, where no other user sees it."""
+    os.environ[_PREFIX + "STORE"] = store
+
+
 def default_entity() -> str:
     """The user's login name, made into one that is allowed."""
     return _as_name(_login_name())

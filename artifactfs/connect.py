@@ -1,8 +1,11 @@
 """Connect: from a location to a wired Store. The only place where implementations are chosen.
 
+A location is a directory, with the catalog in SQLite and the blobs in it, or the URL of a PostgreSQL database. Where
+the blobs lie when they lie elsewhere (a bucket, another directory) is recorded in the catalog.
+
 Owns the layout of an embedded store's directory and the making of one. `artifactfs.json` is written last, so it marks
 a store that is whole: a directory with parts of a store and without it was left by an interrupted `create_store`,
-and the next one finishes it.
+and the next one finishes it. In a database the record of the blobs' place is written last.
 """
 
 from __future__ import annotations
@@ -11,27 +14,44 @@ import errno
 import fcntl
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from .config import Config, is_url, load, without_credentials
-from .errors import Error, NoSpaceError, NotAllowedError, NotAStoreError, ReadOnlyStoreError, SchemaError, StoreError
+from .errors import (
+    ConflictError,
+    Error,
+    InvalidError,
+    NoSpaceError,
+    NotAllowedError,
+    NotAStoreError,
+    ReadOnlyStoreError,
+    SchemaError,
+    StoreError,
+)
 
 if TYPE_CHECKING:
+    from .blobs.protocol import Blobs
+    from .catalog.queries import SqlCatalog
     from .store import Store
 
 FORMAT = 1
 """The number of the directory's layout; a newer program raises it when this one could not read the store."""
 
 MARKER = "artifactfs.json"
+_BLOBS_MARKER = "blobs.json"
+"""In a directory that holds only blobs: whose they are."""
+
 CATALOG = "catalog.db"
 STAGING = "staging"
 DRAFTS = "drafts"
 
-_FOLDERS = ("blobs", "packs", "journal", STAGING, DRAFTS)
+_OBJECTS = ("blobs", "packs", "journal")
+_FOLDERS = (*_OBJECTS, STAGING, DRAFTS)
+_DATABASES = ("postgresql", "postgres")
 _MARKER_DRAFT = MARKER + ".new"
 _PARTS = frozenset({*_FOLDERS, _MARKER_DRAFT})
 
@@ -41,13 +61,16 @@ def connect(location: str | None = None, *, config: Config | None = None, create
 
     `config` is the configuration to go by, instead of that of the environment; a location given too wins over its own.
     The default store, which nobody chose, is made on first use; any other only with `create`, where its directory is
-    missing or empty. A store that cannot be written to is opened for reading. Raises NotAStoreError, SchemaError,
-    NotAllowedError, UnavailableError, StoreError.
+    missing or empty. A database is never made into a store here, as it must be said where the bytes go. A store that
+    cannot be written to is opened for reading. Raises NotAStoreError, SchemaError, NotAllowedError, UnavailableError,
+    StoreError.
     """
     if config is None:
         config = load()
     if location is not None:
         config = config.at(location)
+    if _is_database(config.store):
+        return _open_database(config)
     root = _directory_of(config.store)
     with _plain_errors(root):
         if (create or config.store_is_default) and not os.path.lexists(os.path.join(root, MARKER)):
@@ -63,23 +86,34 @@ def preload() -> None:
 
     del directory, queries
     importlib.import_module("sqlalchemy.dialects.sqlite")
+    for module in ("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "obstore.store"):
+        with suppress(ImportError):  # extras
+            importlib.import_module(module)
 
 
 def is_store(location: str) -> bool:
-    """Whether there is an embedded store at a location. Its state is not looked at."""
-    return not is_url(location) and os.path.lexists(os.path.join(location, MARKER))
+    """Whether there is a store at a location: a directory that is marked as one, or any database that may be one.
 
-
-def create_store(location: str) -> bool:
-    """Make an embedded store in a directory; whether there was none before.
-
-    Any number of processes may do it at once. Raises NotAStoreError where the place holds something else,
-    NotAllowedError, NoSpaceError, StoreError.
+    Its state is not looked at.
     """
+    return _is_database(location) or (not is_url(location) and os.path.lexists(os.path.join(location, MARKER)))
+
+
+def create_store(location: str, blobs: str | None = None) -> bool:
+    """Make a store in a directory or a database; whether there was none before.
+
+    `blobs` is the URL of a bucket, or a directory, for the bytes. Without it they lie in the store's own directory;
+    a database needs it. Any number of processes may do it at once. Raises NotAStoreError where the place holds
+    something else, ConflictError where the store has its bytes elsewhere or the bucket is another store's,
+    InvalidError, NotAllowedError, NoSpaceError, UnavailableError, StoreError.
+    """
+    if _is_database(location):
+        return _create_in_database(location, blobs)
     root = _directory_of(location)
     with _plain_errors(root):
         if os.path.lexists(os.path.join(root, MARKER)):
             _check_marker(root)
+            _check_blobs(root, blobs)
             return False
         if os.path.lexists(root) and not os.path.isdir(root):
             raise NotAStoreError(f"{root} is not a directory; choose another place for the store")
@@ -88,22 +122,27 @@ def create_store(location: str) -> bool:
             # Another process may have been faster; it is done, as it had the lock.
             if os.path.lexists(os.path.join(root, MARKER)):
                 _check_marker(root)
+                _check_blobs(root, blobs)
                 return False
             if not all(_is_part(name) for name in os.listdir(root)):
                 raise NotAStoreError(
                     f"{root} is not empty and not a store; choose an empty directory for `artifactfs init`"
                 )
-            _fill(root)
+            _fill(root, blobs)
     return True
+
+
+def _is_database(location: str) -> bool:
+    return is_url(location) and location.partition("://")[0].lower() in _DATABASES
 
 
 def _directory_of(location: str) -> str:
     if is_url(location):
         scheme = location.partition("://")[0].lower()
         shown = without_credentials(location)
-        if scheme in ("postgresql", "postgres", "http", "https"):
-            raise StoreError(f"this version cannot open the store {shown}; use a directory")
-        raise StoreError(f"{shown} is no place for a store; use a directory")
+        if scheme in ("http", "https"):
+            raise StoreError(f"this version cannot open the store {shown}; use a directory or postgresql://...")
+        raise StoreError(f"{shown} is no place for a store; use a directory or postgresql://...")
     return os.path.abspath(location)
 
 
@@ -114,17 +153,133 @@ def _open(root: str, config: Config) -> Store:
 
     _make_folders_again(root)
     writable = _writable(root)
+    catalog = SqlCatalog.open(_catalog_url(root), read_only=not writable)
+    place = catalog.blobs_place()
     return Store(
-        catalog=SqlCatalog.open(_catalog_url(root), read_only=not writable),
-        blobs=DirectoryBlobs(root),
+        catalog=catalog,
+        blobs=DirectoryBlobs(root) if place is None else _blobs_at(place),
         location=root,
         staging_root=os.path.join(root, STAGING),
+        drafts_root=os.path.join(root, DRAFTS),
         trees_root=os.path.join(config.cache_dir, "trees"),
         writable=writable,
     )
 
 
-def _fill(root: str) -> None:
+# -- a store in a database
+
+
+def _open_database(config: Config) -> Store:
+    from .catalog.queries import SqlCatalog
+    from .store import Store
+
+    shown = without_credentials(config.store)
+    catalog = SqlCatalog.open(config.store)
+    try:
+        place = catalog.blobs_place()
+        if place is None:
+            raise NotAStoreError(
+                f"the store {shown} does not say where its bytes lie; "
+                f"finish it with `artifactfs init {shown} --blobs URL`"
+            )
+        # Staged where this machine has room; what is published from there goes over the network anyway.
+        local = os.path.join(config.cache_dir, "stores", catalog.store_id())
+        with _plain_errors(local):
+            os.makedirs(local, mode=0o700, exist_ok=True)
+        return Store(
+            catalog=catalog,
+            blobs=_blobs_at(place),
+            location=shown,
+            staging_root=os.path.join(local, STAGING),
+            drafts_root=os.path.join(local, DRAFTS),
+            trees_root=os.path.join(config.cache_dir, "trees"),
+            writable=not catalog.read_only,
+        )
+    except BaseException:
+        catalog.close()
+        raise
+
+
+def _create_in_database(location: str, blobs: str | None) -> bool:
+    from .catalog.queries import SqlCatalog
+
+    catalog = SqlCatalog.create(location)
+    try:
+        if blobs is None:
+            if catalog.blobs_place() is not None:
+                return False
+            raise InvalidError("a store in a database needs a place for its bytes; give --blobs s3://BUCKET/PREFIX")
+        return _settle_blobs(catalog, blobs, without_credentials(location))
+    finally:
+        catalog.close()
+
+
+# -- where the bytes lie
+
+
+def _blobs_at(place: Mapping[str, Any]) -> Blobs:
+    from .blobs.directory import DirectoryBlobs
+
+    url = place["url"]
+    if not is_url(url):
+        return DirectoryBlobs(url)
+    raise StoreError(f"this version cannot open the bucket {url}; use a directory")
+
+
+def _settle_blobs(catalog: SqlCatalog, url: str, shown: str) -> bool:
+    """Make the place at `url` the one of a store's bytes, unless it is already; whether it was not."""
+    if not is_url(url):
+        url = os.path.abspath(url)
+    known = catalog.blobs_place()
+    if known is None:
+        can = _claim(url, catalog.store_id())
+        known = catalog.record_blobs_place({"url": url, "can": can})
+        if known["url"] == url:
+            return True
+    if known["url"] != url:
+        raise ConflictError(f"the store {shown} keeps its bytes at {known['url']} already; leave --blobs away")
+    return False
+
+
+def _claim(url: str, store_id: str) -> Mapping[str, Any]:
+    """Take a place for a store's bytes, after a look at what it can do, which is returned. Raises ConflictError."""
+    if is_url(url):
+        raise StoreError(f"this version cannot open the bucket {url}; use a directory")
+    from .blobs.directory import DirectoryBlobs
+
+    with _plain_errors(url):
+        for name in _OBJECTS:
+            os.makedirs(os.path.join(url, name), exist_ok=True)
+    directory = DirectoryBlobs(url)
+    mark = orjson.dumps({"format": FORMAT, "store": store_id}) + b"\n"
+    directory.put(_BLOBS_MARKER, mark)
+    directory.sync()
+    if directory.read(_BLOBS_MARKER, 0, directory.size(_BLOBS_MARKER)) != mark:
+        raise ConflictError(f"{url} has the bytes of another store; choose another place")
+    return {}
+
+
+def _check_blobs(root: str, blobs: str | None) -> None:
+    """Raise ConflictError when a store that is there is asked to have its bytes where it has them not."""
+    if blobs is None:
+        return
+    from .catalog.queries import SqlCatalog
+
+    catalog = SqlCatalog.open(_catalog_url(root))
+    try:
+        known = catalog.blobs_place()
+    finally:
+        catalog.close()
+    wanted = blobs if is_url(blobs) else os.path.abspath(blobs)
+    has = root if known is None else known["url"]
+    if wanted != has:
+        raise ConflictError(f"the store {root} keeps its bytes at {has} already; leave --blobs away")
+
+
+# -- the directory of an embedded store
+
+
+def _fill(root: str, blobs: str | None) -> None:
     """Write the parts of a store, the marker last. The root is locked."""
     from .blobs.durable import fsync_directory
     from .catalog.queries import SqlCatalog
@@ -134,6 +289,8 @@ def _fill(root: str) -> None:
     catalog = SqlCatalog.create(_catalog_url(root))
     try:
         store_id = catalog.store_id()
+        if blobs is not None and (is_url(blobs) or os.path.abspath(blobs) != root):
+            _settle_blobs(catalog, blobs, root)
     finally:
         catalog.close()
     draft = os.path.join(root, _MARKER_DRAFT)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .artifact import Artifact
 from .config import Config, load
 from .connect import connect, is_store
-from .errors import ArtifactStatusError, Error
+from .errors import ArtifactStatusError, Error, UnavailableError
 from .keyed import Keyed
 from .manifest import Entry
 from .references.artifact import parse_id
@@ -257,7 +257,12 @@ def _likely_store() -> Store | None:
     if begun is not None:
         return begun.store
     settings = load()
-    return store_at(None, settings) if is_store(settings.store) else None
+    if not is_store(settings.store):
+        return None
+    try:
+        return store_at(None, settings)
+    except UnavailableError:
+        return None  # a draft can be made all the same; its log will tell
 
 
 def _staging_root() -> str:

@@ -59,6 +59,7 @@ class Store(Contents):
         blobs: Blobs,
         location: str,
         staging_root: str,
+        drafts_root: str,
         trees_root: str,
         writable: bool = True,
         clock: Callable[[], int] = time.time_ns,
@@ -67,6 +68,7 @@ class Store(Contents):
         self.location = location
         self.writable = writable
         self.staging_root = staging_root
+        self.drafts_root = drafts_root
         self._publisher = Publisher(catalog, blobs, location, staging_root, clock, self.manifest_at, self._made)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from artifactfs.connect import connect, create_store
 from artifactfs.digest import DigestAlgorithm
 from artifactfs.draft import Draft
 from artifactfs.errors import (
+    ConflictError,
     InvalidConfigError,
     NotAllowedError,
     NotAStoreError,
@@ -155,11 +157,34 @@ def test_a_lost_catalog_is_not_replaced_by_an_empty_one(root: Path) -> None:
     assert not (root / "catalog.db").exists()
 
 
-@pytest.mark.parametrize("url", ["postgresql://mira:secret@host/db", "https://host", "http://host"])
+@pytest.mark.parametrize("url", ["https://mira:secret@host", "http://host"])
 def test_urls_of_later_versions(url: str) -> None:
     with pytest.raises(StoreError, match="cannot open") as caught:
         connect(url)
     assert "secret" not in str(caught.value)
+
+
+def test_blobs_in_another_directory(root: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    assert create_store(str(root), str(elsewhere))
+    assert not create_store(str(root), str(elsewhere))
+    assert not create_store(str(root))
+    with contextlib.closing(connect(str(root))) as store:
+        store.blobs.put("blobs/aa/aaa", b"x")
+    assert (elsewhere / "blobs" / "aa" / "aaa").read_bytes() == b"x" and not any((root / "blobs").iterdir())
+    with pytest.raises(ConflictError, match="elsewhere already"):
+        create_store(str(root), str(tmp_path / "third"))
+    with pytest.raises(ConflictError, match="another store"):
+        create_store(str(tmp_path / "other"), str(elsewhere))
+    assert create_store(str(tmp_path / "other"), str(tmp_path / "third"))  # and can be finished all the same
+
+
+def test_an_embedded_store_keeps_its_bytes(root: Path, tmp_path: Path) -> None:
+    create_store(str(root))
+    with pytest.raises(ConflictError, match="leave --blobs away"):
+        create_store(str(root), str(tmp_path / "elsewhere"))
+    assert not create_store(str(root), str(root))
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_scheme_that_means_nothing() -> None:

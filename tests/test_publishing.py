@@ -56,6 +56,7 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
         blobs=DirectoryBlobs(root),
         location=root,
         staging_root=f"{root}/staging",
+        drafts_root=f"{root}/drafts",
         trees_root=str(tmp_path / "trees"),
         clock=clock,
     )

@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection, inspect, select, update
 
 from ..errors import NotAStoreError, ReadOnlyStoreError, SchemaError, StoreError
-from . import step_2, step_3
+from . import step_2, step_3, step_4
 from .database import Database
 from .schema import store, tables
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {2: step_2.step, 3: step_3.step}
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: step_2.step, 3: step_3.step, 4: step_4.step}
 """The step that makes each number from the one before it; number 1 is made by schema.py."""
 
-CURRENT = 3
+CURRENT = 4
 
 
 def version_of(connection: Connection, place: str) -> int:

@@ -8,7 +8,7 @@ SchemaError, StoreError; NotFoundError for an id or run that is not there; Inval
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..records import (
     Alias,
@@ -42,6 +42,12 @@ class Catalog(Protocol):
 
     def store_id(self) -> str:
         """A uuid (hex) made with the store."""
+
+    def blobs_place(self) -> Mapping[str, Any] | None:
+        """Where the store's blobs lie, as it was recorded; None where nothing was: beside the catalog."""
+
+    def record_blobs_place(self, place: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Record where the blobs lie, unless that is recorded already; what is recorded then."""
 
     def close(self) -> None:
         """Release connections."""

@@ -17,9 +17,10 @@ watching                                                   hearing of commits of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select, update
 
 from . import dialect, migrations
 from .browsing import Browsing
@@ -74,11 +75,33 @@ class SqlCatalog(Browsing, Committing):
         """Make the catalog at a URL, or open the one that is there. Any number of processes may do it at once."""
         return cls.open(url, create=True, timeout=timeout, clock=clock)
 
+    @property
+    def read_only(self) -> bool:
+        """Whether it can only be read: asked for, or because its place cannot be written to."""
+        return self._database.dialect.read_only
+
     def store_id(self) -> str:
         return self._store_id
+
+    def blobs_place(self) -> Mapping[str, Any] | None:
+        with self._database.reading() as connection:
+            return _blobs_place(connection)
+
+    def record_blobs_place(self, place: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self._database.writing() as connection:
+            known = _blobs_place(connection)
+            if known is not None:
+                return known
+            connection.execute(update(store).values(blobs=dict(place)))
+        return place
 
     def watch(self) -> Watch | None:
         return self._database.dialect.watch()
 
     def close(self) -> None:
         self._database.close()
+
+
+def _blobs_place(connection: Connection) -> Mapping[str, Any] | None:
+    place: Mapping[str, Any] | None = connection.execute(select(store.c.blobs)).scalar()
+    return place

@@ -66,6 +66,7 @@ store = Table(
     _required("created_at", _BIG),
     # The id of the newest change. Its row is locked from here to the commit, so changes are numbered as they commit.
     _required("last_change", _BIG),
+    Column("blobs", JSON),  # where they lie: {"url": ..., "can": {...}}; NULL is beside the catalog
     comment="exactly one row",
 )
 

@@ -5,7 +5,6 @@ A command is given the invocation and asks it for what it needs; nothing is read
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from functools import cached_property
@@ -56,10 +55,9 @@ class Invocation:
 
     def drafts(self) -> Drafts:
         """The drafts that are kept in the store. Raises as `connect`."""
-        from ..connect import DRAFTS
         from ..drafts import Drafts
 
-        return Drafts(os.path.join(self.store().location, DRAFTS))
+        return Drafts(self.store().drafts_root)
 
     def resolve(self, name: str) -> Membership:
         """The version that a name means. Raises InvalidNameError, NotFoundError."""

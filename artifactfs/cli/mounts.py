@@ -125,18 +125,23 @@ def mount(
     config = invocation.config
     # The keeper must not inherit an open catalog.
     invocation.close()
-    from ..config import notify_socket
+    from ..config import hand_down, is_url, notify_socket, without_credentials
     from ..mount import session, unit
 
     invocation.when_interrupted = "nothing stays mounted"
-    worker = [sys.executable, "-m", "artifactfs.cli.main", "--store", config.store, "mount-worker"]
+    worker = [sys.executable, "-m", "artifactfs.cli.main"]
+    if is_url(config.store):
+        hand_down(config.store)  # it may hold a password, which everybody could read on a command line
+    else:
+        worker += ["--store", config.store]
+    worker += ["mount-worker"]
     worker += ["--cache-dir", config.cache_dir, "--refresh", str(refresh)]
     for name, value in (("--uid", uid), ("--gid", gid), ("--umask", umask)):
         worker += [name, str(value)] if value is not None else []
     session.mount(
         directory,
         worker,
-        store=config.store,
+        store=without_credentials(config.store),
         where=shown,
         state_dir=config.state_dir,
         private=[config.cache_dir],

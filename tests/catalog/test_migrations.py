@@ -152,7 +152,7 @@ def test_rows_of_schema_1_are_all_there(place: SqlitePlace) -> None:
     assert all(before.values()), "a table without rows tests nothing"
     place.open().close()
     after = rows_of(place.path)
-    assert before.pop("store") == [{**after["store"][0], "schema_version": 1}]
+    assert after["store"] == [{**before.pop("store")[0], "schema_version": migrations.CURRENT, "blobs": None}]
     before.pop("sqlite_sequence")
     for table, kept in before.items():
         assert [{name: new[name] for name in old} for old, new in zip(kept, after[table], strict=True)] == kept
@@ -176,6 +176,17 @@ def test_a_catalog_of_schema_2_gets_what_schema_3_adds(place: SqlitePlace) -> No
     assert catalog.last_change() == 7 and number_in(place.path) == migrations.CURRENT
     version = log(catalog, "x", directories=3)[0].version
     assert version.directories == 3
+
+
+def test_a_catalog_of_schema_3_gets_what_schema_4_adds(place: SqlitePlace) -> None:
+    with sqlite3.connect(place.path) as connection:
+        connection.executescript((Path(__file__).parents[1] / "golden" / "catalog-3.sql").read_text())
+        connection.execute("INSERT INTO store VALUES (1, '0123456789abcdef0123456789abcdef', 3, 5, 7)")
+    catalog = place.open()
+    assert catalog.blobs_place() is None and number_in(place.path) == migrations.CURRENT
+    assert catalog.record_blobs_place({"url": "s3://a/b", "can": {"ranges": True}})["url"] == "s3://a/b"
+    assert catalog.record_blobs_place({"url": "s3://other", "can": {}}) == catalog.blobs_place()
+    assert catalog.blobs_place() == {"url": "s3://a/b", "can": {"ranges": True}}
 
 
 def test_directories_of_older_versions_are_filled_in_once(place: SqlitePlace) -> None:
