@@ -35,6 +35,14 @@ has_installed() {
     esac
 }
 
+# install_postgres: Debian's PostgreSQL server, without the database that it would make and start by itself.
+install_postgres() {
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && return
+    install_debian pg_lsclusters=postgresql-common
+    [[ $(id -u) == 0 && -d /etc/postgresql-common ]] && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+    install_debian "/usr/lib/postgresql/15/bin/postgres=postgresql-15"
+}
+
 # The lists are fetched when there are none, and once more when they turn out to be too old.
 install_with_apt() {
     compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-get -qq update >&2 || return
