@@ -34,13 +34,13 @@ def bindfs(bench: Bench, source: str) -> Iterator[str]:
 
 
 @contextmanager
-def rclone(bench: Bench, source: str) -> Iterator[str]:
-    """A directory through rclone's local backend, with its full cache."""
+def rclone(bench: Bench, source: str, *more: str) -> Iterator[str]:
+    """A directory, or a remote that the environment describes, through rclone with its full cache, empty at first."""
     cache = bench.fresh("rclone-cache")
 
     def command(point: str) -> list[str]:
         options = ["--config=", f"--cache-dir={cache}", "--vfs-cache-mode=full", "--vfs-cache-max-age=24h"]
-        return [bench.rclone, "mount", source, point, "--read-only", "--dir-cache-time=24h", *options]
+        return [bench.rclone, "mount", source, point, "--read-only", "--dir-cache-time=24h", *options, *more]
 
     with _served(bench, "rclone", command) as point:
         yield point
