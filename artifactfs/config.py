@@ -24,7 +24,11 @@ DEFAULT_PROJECT = "uncategorized"
 COMPLETION_VARIABLE = "_ARTIFACTFS_COMPLETE"
 
 _PREFIX = "ARTIFACTFS_"
-_KEYS = ("store", "entity", "project", "cache_dir", "digest_algorithm", "token", "artifact_dir")
+_KEYS = (
+    *("store", "entity", "project", "cache_dir", "cache_limit", "cache_keep_free"),
+    *("digest_algorithm", "token", "artifact_dir"),
+)
+_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([kmgtp]?)(i?)b?\Z", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CREDENTIALS = re.compile(r"(?<=://).*(?=@)", re.DOTALL)
 
@@ -34,7 +38,9 @@ class Config:
     """Every setting, with its default filled in.
 
     `store` is an absolute directory or a URL; `store_is_default` tells that nobody chose it. Directories are
-    absolute, but for `artifact_dir`, which is taken from where the program stands.
+    absolute, but for `artifact_dir`, which is taken from where the program stands. `cache_limit` is how many bytes
+    the disk cache keeps at most, and `cache_keep_free` how many of the disk it leaves free; None is for what the
+    cache takes.
     """
 
     store: str
@@ -46,6 +52,8 @@ class Config:
     token: str | None = field(repr=False)
     artifact_dir: str
     store_is_default: bool
+    cache_limit: int | None = None
+    cache_keep_free: int | None = None
 
     def at(self, store: str) -> Config:
         """The same settings, with the store at another location. Raises InvalidConfigError."""
@@ -64,6 +72,8 @@ def load(
     entity: str | None = None,
     project: str | None = None,
     cache_dir: str | None = None,
+    cache_limit: str | None = None,
+    cache_keep_free: str | None = None,
     digest_algorithm: str | None = None,
     token: str | None = None,
     artifact_dir: str | None = None,
@@ -74,6 +84,8 @@ def load(
         "entity": entity,
         "project": project,
         "cache_dir": cache_dir,
+        "cache_limit": cache_limit,
+        "cache_keep_free": cache_keep_free,
         "digest_algorithm": digest_algorithm,
         "token": token,
         "artifact_dir": artifact_dir,
@@ -92,6 +104,8 @@ def load(
         token=settings.take("token", lambda value, _: value),
         artifact_dir=settings.take("artifact_dir", lambda value, _: os.path.expanduser(value)) or "artifacts",
         store_is_default=chosen_store is None,
+        cache_limit=settings.take("cache_limit", lambda value, _: parse_size(value)),
+        cache_keep_free=settings.take("cache_keep_free", lambda value, _: parse_size(value)),
     )
 
 
@@ -120,6 +134,15 @@ def hand_down(store: str) -> None:
 def default_entity() -> str:
     """The user's login name, made into one that is allowed."""
     return _as_name(_login_name())
+
+
+def parse_size(text: str) -> int:
+    """`50GB`, `1.5 GiB`, `500m` or `1048576` as bytes; KiB and the like are powers of 1024. Raises InvalidError."""
+    match = _SIZE.match(text)
+    if match is None or (match[4] and not match[3]):
+        raise InvalidError(f"size {shown(text)} is not understood; write a number and KB, MB, GB, TB, or KiB and so on")
+    unit = (1024 if match[4] else 1000) ** "bkmgtp".index(match[3].lower() or "b")
+    return int(match[1]) * unit + int(match[2] or 0) * unit // 10 ** len(match[2] or "")
 
 
 def is_url(location: str) -> bool:

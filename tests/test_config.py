@@ -164,3 +164,30 @@ def test_the_same_settings_at_another_store(tmp_path: Path, monkeypatch: pytest.
     assert not moved.store_is_default
     with pytest.raises(InvalidConfigError, match="empty"):
         loaded.at("")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("12", 12),
+        ("7b", 7),
+        ("50GB", 50 * 10**9),
+        ("1.5 GiB", 3 << 29),
+        ("500m", 500 * 10**6),
+        ("2tib", 2 << 40),
+    ],
+)
+def test_sizes(text: str, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert config.load().cache_limit is None
+    monkeypatch.setenv("ARTIFACTFS_CACHE_LIMIT", text)
+    write_file(tmp_path, f'cache_keep_free = "{text}"\n')
+    loaded = config.load()
+    assert (loaded.cache_limit, loaded.cache_keep_free) == (size, size)
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "1e9", "5 xb", "1.GB", "1ib", "٣GB", "1GB/s"])
+def test_what_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTIFACTFS_CACHE_LIMIT", text)
+    with pytest.raises(InvalidConfigError, match="ARTIFACTFS_CACHE_LIMIT: size .* is not understood"):
+        config.load()

@@ -366,8 +366,8 @@ class Pieces:
             if not any(map.lent()):
                 descriptor = self.data(os.O_RDWR)
                 try:
-                    # A reader that has it open must not keep its bytes on the disk. (Not to 0: ext4 would take that for the
-                    # first half of a rewrite, and flush the file at its close.)
+                    # A reader that has it open must not keep its bytes on the disk. (Not to 0: ext4 would take that
+                    # for the first half of a rewrite, and flush the file at its close.)
                     os.ftruncate(descriptor, 1)
                 finally:
                     os.close(descriptor)
