@@ -189,5 +189,5 @@ def test_sizes(text: str, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 @pytest.mark.parametrize("text", ["x", "-1", "1e9", "5 xb", "1.GB", "1ib", "٣GB", "1GB/s"])
 def test_what_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARTIFACTFS_CACHE_LIMIT", text)
-    with pytest.raises(InvalidConfigError, match="ARTIFACTFS_CACHE_LIMIT: size .* is not understood"):
+    with pytest.raises(InvalidConfigError, match=r"ARTIFACTFS_CACHE_LIMIT: size .* is not understood"):
         config.load()

@@ -7,6 +7,7 @@ import weakref
 
 from .held import Held
 from .ledger import CacheInfo, Ledger
+from .pieces import PAGE
 from .place import Place
 
 
@@ -29,11 +30,15 @@ class Cache:
         return self._ledger.place.path
 
     def open(self, key: str, size: int, piece: int) -> Held:
-        """What is kept, or to be kept, of a thing: `size` bytes (more than 0) in pieces of `piece` bytes.
+        """What is kept, or to be kept, of a thing: `size` bytes (more than 0) in pieces of `piece`, whole pages of 4096.
 
         `key` stands for its bytes and no others, ever. Cheap, and raises nothing about the disk: where that cannot be
-        used, nothing is kept. Close it after use.
+        used, nothing is kept. Close it after use. Raises ValueError for sizes that make no sense.
         """
+        if size <= 0 or piece <= 0 or piece % PAGE:
+            raise ValueError(
+                f"{size} bytes in pieces of {piece} cannot be kept; pieces are whole pages of {PAGE} bytes"
+            )
         held = Held(self._ledger, key, size, piece)
         self._open.add(held)
         return held

@@ -144,7 +144,7 @@ class Held:
             kept = self._pieces.write(number, data, self._keeper.tick())
         except (OSError, Error) as error:
             self._keeper.refuse(str(error))
-            if isinstance(error, DamageError) or getattr(error, "errno", None) in (errno.ELOOP, errno.EISDIR):
+            if isinstance(error, DamageError):
                 remove_unsound(self._keeper.place, name)
         finally:
             self._keeper.settle(name, cost, kept)

@@ -254,19 +254,21 @@ class Pieces:
         with self.locked(create=True) as map:
             if map.tick(number):
                 return False
-            descriptor = self.data(os.O_RDWR | os.O_CREAT)
             try:
-                if os.fstat(descriptor).st_size != self.shape.size:
-                    os.ftruncate(descriptor, self.shape.size)
+                descriptor = self._writable(map)
                 try:
-                    _pwrite(descriptor, data, number * self.shape.piece)
-                except OSError:
-                    self._punch(descriptor, number)
-                    raise
-            finally:
-                os.close(descriptor)
-            map.set_sums(number, sums)
-            map.set_tick(number, tick)
+                    try:
+                        _pwrite(descriptor, data, number * self.shape.piece)
+                    except OSError:
+                        self._punch(descriptor, number)
+                        raise
+                finally:
+                    os.close(descriptor)
+                map.set_sums(number, sums)
+                map.set_tick(number, tick)
+            except OSError:
+                self._remove_empty(map)
+                raise
         return True
 
     def touch(self, numbers: Iterable[int], tick: int) -> None:
@@ -285,6 +287,7 @@ class Pieces:
                 self._remove(map)
             elif map.tick(number):
                 self._take(map, [number])
+                self._remove_empty(map)
 
     def evict(self, wanted: int, up_to: int) -> tuple[int, Found] | None:
         """Take pieces away, those first that were not used for longest, until `wanted` bytes are free; none that was
@@ -293,17 +296,17 @@ class Pieces:
         The bytes freed and what is left, or None where the file is in use.
         """
         with self.locked(patience=0) as map:
+            before = map.found()
             try:
                 descriptor = self.data()
-            except FileNotFoundError:
+            except (FileNotFoundError, DamageError):
                 self._remove(map)
-                return 0, NOTHING
+                return before.size, NOTHING
             try:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return None
-                before = map.found()
                 if any(map.lent()):
                     if max(map.ticks()) > up_to:
                         return 0, Found(before.size, max(map.ticks()))
@@ -318,9 +321,7 @@ class Pieces:
                     going.append(number)
                     freed += on_disk(self.shape.length(number))
                 self._take(map, going)
-                left = map.found()
-                if not left.size:
-                    self._remove(map)
+                left = self._remove_empty(map)
                 return before.size - left.size, left
             finally:
                 os.close(descriptor)
@@ -330,9 +331,14 @@ class Pieces:
         try:
             with self.locked() as map:
                 found = map.found()
-                if not found.size:
+                try:
+                    size = self._data_size()
+                except (FileNotFoundError, DamageError):
+                    size = -1
+                if size < 0 or not found.size or (size != self.shape.size and any(map.lent())):
                     self._remove(map)
-                elif not any(map.lent()):
+                    return NOTHING
+                if not any(map.lent()):
                     self._punch_strays(map)
                 return found
         except FileNotFoundError:
@@ -358,6 +364,37 @@ class Pieces:
                 os.close(descriptor)
                 raise
             os.close(descriptor)  # it was removed while we waited; another may be there now
+
+    def _data_size(self) -> int:
+        descriptor = self.data()
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+
+    def _writable(self, map: Map) -> int:
+        """The data, open for writing. Where there is none, no piece is here any more. The map is locked."""
+        try:
+            descriptor = self.data(os.O_RDWR)
+        except (FileNotFoundError, DamageError):
+            map.set_ticks(array("I", bytes(4 * self.shape.pieces)))
+            map.set_lent(0, 0)
+            self._place.unlink(self.data_name)
+            descriptor = self.data(os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            if os.fstat(descriptor).st_size != self.shape.size:
+                os.ftruncate(descriptor, self.shape.size)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _remove_empty(self, map: Map) -> Found:
+        """Remove the files when no piece is here; what is. The map is locked."""
+        found = map.found()
+        if not found.size:
+            self._remove(map)
+        return found
 
     def _remove(self, map: Map) -> None:
         """Remove the files. The map is locked."""
@@ -386,7 +423,8 @@ class Pieces:
         map.set_ticks(ticks)
         try:
             descriptor = self.data(os.O_RDWR)
-        except FileNotFoundError:
+        except (FileNotFoundError, DamageError):
+            self._remove(map)
             return
         try:
             for number in numbers:
@@ -403,6 +441,8 @@ class Pieces:
         ticks = map.ticks()
         descriptor = self.data(os.O_RDWR)
         try:
+            if os.fstat(descriptor).st_size != self.shape.size:
+                os.ftruncate(descriptor, self.shape.size)
             at = 0
             while at < self.shape.size:
                 try:

@@ -6,6 +6,7 @@ are opened below its descriptor and must be regular files of this user: whatever
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -16,6 +17,7 @@ from ..names import shown
 
 # Where another machine may have the file open too: locks and page caches do not reach there.
 _SHARED = frozenset({"afs", "beegfs", "ceph", "cifs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"})
+_NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO})
 _LOOK_AGAIN = 5.0
 _ADVICE = "name another one with ARTIFACTFS_CACHE_DIR"
 
@@ -66,20 +68,25 @@ class Place:
         # A FIFO in its place would hold up an open for ever without O_NONBLOCK.
         flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(name, flags, 0o600, dir_fd=root)
-        except FileNotFoundError:
-            folder = os.path.dirname(name)
-            if not flags & os.O_CREAT or not folder:
-                raise
             try:
-                os.mkdir(folder, 0o700, dir_fd=root)
-            except FileExistsError:
-                pass
-            descriptor = os.open(name, flags, 0o600, dir_fd=root)
+                descriptor = os.open(name, flags, 0o600, dir_fd=root)
+            except FileNotFoundError:
+                folder = os.path.dirname(name)
+                if not flags & os.O_CREAT or not folder:
+                    raise
+                try:
+                    os.mkdir(folder, 0o700, dir_fd=root)
+                except FileExistsError:
+                    pass
+                descriptor = os.open(name, flags, 0o600, dir_fd=root)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                raise self._foreign(name) from None
+            raise
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             os.close(descriptor)
-            raise DamageError(f"{os.path.join(self.path, name)} is no file of the cache; remove it")
+            raise self._foreign(name)
         return descriptor
 
     def unlink(self, name: str) -> None:
@@ -122,6 +129,9 @@ class Place:
         if root >= 0:
             os.close(root)
 
+    def _foreign(self, name: str) -> DamageError:
+        return DamageError(f"{os.path.join(self.path, name)} is no file of the cache; remove it")
+
     def _opened(self) -> int:
         where = f"the cache directory {shown(self.path)}"
         try:
@@ -150,8 +160,6 @@ class Place:
 
 
 def _place_error(error: OSError, where: str) -> Error:
-    import errno
-
     if isinstance(error, Error):
         return error
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
