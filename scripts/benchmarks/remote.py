@@ -197,8 +197,8 @@ def main() -> int:
             for name in options.only:
                 print(f"measuring {name}", file=sys.stderr)
                 for row in measurements[name](remote):
-                    print(row, file=sys.stderr)
                     rows.append(row)
+                    print(table([row], []).splitlines()[-1], file=sys.stderr)
     finally:
         shutil.rmtree(directory)
     print(table(rows, heading))
@@ -212,7 +212,7 @@ def _conditions(remote: Remote) -> list[str]:
     sizes = remote.sizes
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     rclone, weed = (
-        subprocess.run([program, "version"], stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[0]
+        subprocess.run([program, "version"], capture_output=True, check=True, text=True).stdout.splitlines()[0]
         for program in (remote.bench.rclone, remote.weed)
     )
     user = "as root" if os.geteuid() == 0 else "not as root"

@@ -161,7 +161,7 @@ def _cold_rclone(remote: Remote, name: str, delay: int, work: Callable[[str], ob
 
 def _rclone(remote: Remote, name: str, delay: int) -> AbstractContextManager[str]:
     # Without the first option it asks for the time of each file, which is in no listing of S3.
-    return mounts.rclone(remote.bench, remote.objects(name, delay), "--use-server-modtime", "--log-level=ERROR")
+    return mounts.rclone(remote.bench, remote.objects(name, delay), "--use-server-modtime", "--log-level=CRITICAL")
 
 
 def _files(root: str) -> list[str]:

@@ -13,16 +13,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from glob import glob
+from itertools import count as count_up
 from urllib.parse import quote
 
 READY = 60.0  # seconds until a server must answer
 BUCKET = "bench"
 ACCESS_KEY, SECRET_KEY, REGION = "benchkey", "benchsecret", "us-east-1"
 _DATABASE_USER = "nobody"  # postgres does not run as root
+
+_ports = count_up(18_000 + os.getpid() % 3000)
 
 _SET_DEATH_SIGNAL = 1
 _libc = ctypes.CDLL(None)
@@ -72,10 +75,10 @@ class S3:
 def seaweed(program: str, directory: str) -> Iterator[S3]:
     """SeaweedFS with one bucket, its data below `directory`."""
     os.makedirs(directory)
-    ports = dict(zip(("master", "volume", "filer", "s3", "admin"), _free_ports(5), strict=True))
+    ports = dict(zip(("master", "volume", "filer", "s3", "admin", "metrics"), _free_ports(6), strict=True))
     command = [program, "mini", f"-dir={directory}", "-ip=127.0.0.1", f"-bucket={BUCKET}", "-admin.ui=false"]
-    command += [f"-{name}.port={port}" for name, port in ports.items()]
-    command += ["-webdav=false", "-s3.port.iceberg=0", "-metricsPort=0"]
+    command += [f"-{name}.port={port}" for name, port in ports.items() if name != "metrics"]
+    command += [f"-metricsPort={ports['metrics']}", "-webdav=false", "-s3.port.iceberg=0"]
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     with _running(command, os.path.join(directory, "log"), environment):
         _wait_for(ports["s3"])
@@ -191,24 +194,15 @@ def _running(
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; neither they nor those 10,000 above, which SeaweedFS takes too, are given out by
-    the system."""
-    sockets = []
-    try:
-        for port in range(18000 + os.getpid() % 2000, 22000):
-            taken = socket.socket()
-            sockets.append(taken)
-            try:
-                taken.bind(("127.0.0.1", port))
-            except OSError:
-                sockets.remove(taken)
-                taken.close()
-            if len(sockets) == count:
-                return [taken.getsockname()[1] for taken in sockets]
-    finally:
-        for taken in sockets:
-            taken.close()
-    raise SystemExit("bench: no free ports on 127.0.0.1")
+    """Ports that nobody listens on, and none twice: a server takes its own some time after it was told. Neither they
+    nor those 10,000 above, which SeaweedFS takes too, are given out by the system."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_ports)
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def _wait_for(port: int) -> None:
