@@ -29,6 +29,7 @@ _KEYS = (
     *("digest_algorithm", "token", "artifact_dir"),
 )
 _SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([kmgtp]?)(i?)b?\Z", re.IGNORECASE)
+_CLOUDS = ("AWS_", "AZURE_", "GCE_", "GOOGLE_", "IDENTITY_", "STORAGE_EMULATOR_")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CREDENTIALS = re.compile(r"(?<=://).*(?=@)", re.DOTALL)
 
@@ -124,6 +125,11 @@ def completion_instruction() -> str | None:
 def notify_socket() -> str | None:
     """Where systemd waits to hear how the service stands, or None where it is none."""
     return os.environ.get("NOTIFY_SOCKET") or None
+
+
+def cloud_environment() -> dict[str, str]:
+    """The variables by which the clouds' own tools find credentials, endpoints and regions, and their files' home."""
+    return {key: value for key, value in os.environ.items() if key.startswith(_CLOUDS) or key == "HOME"}
 
 
 def hand_down(store: str) -> None:

@@ -43,6 +43,18 @@ install_postgres() {
     install_debian "/usr/lib/postgresql/15/bin/postgres=postgresql-15"
 }
 
+# install_azurite: the server that stands for Azure in the tests, from npm, beside Python's programs.
+install_azurite() {
+    [[ -x $venv/azurite/node_modules/.bin/azurite-blob ]] && return
+    install_debian node=nodejs npm=npm
+    if ! command -v npm >/dev/null; then
+        say "going on without Azurite: there is no npm"
+        return 0
+    fi
+    say "installing Azurite"
+    npm install --silent --no-fund --no-audit --prefix "$venv/azurite" "azurite@^3.34" >/dev/null 2>&1 || say "going on without Azurite: npm could not install it"
+}
+
 # The lists are fetched when there are none, and once more when they turn out to be too old.
 install_with_apt() {
     compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-get -qq update >&2 || return

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from artifactfs.store import Store
 
+pytest_plugins = ["servers.azure", "servers.gcs", "servers.seaweed"]
+
 settings.register_profile(
     "artifactfs",
     deadline=None,

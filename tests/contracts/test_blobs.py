@@ -16,8 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from servers.azure import Azure
+from servers.gcs import Gcs
+from servers.seaweed import Seaweed
 
 from artifactfs.blobs import durable
+from artifactfs.blobs.bucket import BucketBlobs
 from artifactfs.blobs.directory import DirectoryBlobs
 from artifactfs.blobs.memory import MemoryBlobs
 from artifactfs.blobs.protocol import Blobs, ObjectInfo, blob_object, check_object_name, journal_object, pack_object
@@ -37,6 +41,8 @@ class Place:
     """A Python expression that opens the same objects in another process; None where no other process can."""
     fresh: Callable[[], Blobs]
     """Another place of the same kind, empty."""
+    remote: bool = False
+    """Whether each call is a request, so that fewer must do."""
 
     def source(self, data: bytes, name: str = "source") -> str:
         path = self.sources / name
@@ -57,9 +63,23 @@ def memory_place(tmp_path: Path) -> Place:
     return Place(MemoryBlobs(), tmp_path / "sources", None, MemoryBlobs)
 
 
-@pytest.fixture(params=["directory", "directory without renameat2", "memory"])
+def bucket_place(tmp_path: Path, server: Seaweed | Gcs | Azure) -> Place:
+    def fresh() -> BucketBlobs:
+        return BucketBlobs(server.url(), environment=server.environment)
+
+    blobs = fresh()
+    opener = (
+        "__import__('artifactfs.blobs.bucket').blobs.bucket.BucketBlobs"
+        f"({blobs.url!r}, environment={server.environment!r})"
+    )
+    return Place(blobs, tmp_path / "sources", opener, fresh, remote=True)
+
+
+@pytest.fixture(params=["directory", "directory without renameat2", "memory", "seaweed", "azure"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     (tmp_path / "sources").mkdir()
+    if request.param in ("seaweed", "gcs", "azure"):
+        return bucket_place(tmp_path, request.getfixturevalue(request.param))
     if request.param == "memory":
         return memory_place(tmp_path)
     if request.param == "directory without renameat2":
@@ -146,10 +166,18 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=60)
-@given(offset=NUMBERS, length=NUMBERS)
-def test_a_read_gives_the_range_or_damage_never_fewer_bytes(place: Place, offset: int, length: int) -> None:
+def test_a_read_gives_the_range_or_damage_never_fewer_bytes(place: Place) -> None:
     place.blobs.put(NAME, DATA)
+
+    @settings(max_examples=25 if place.remote else 60)
+    @given(offset=NUMBERS, length=NUMBERS)
+    def check(offset: int, length: int) -> None:
+        _check_read(place, offset, length)
+
+    check()
+
+
+def _check_read(place: Place, offset: int, length: int) -> None:
     if min(offset, length) >= 0 and offset + length <= len(DATA):
         assert place.blobs.read(NAME, offset, length) == DATA[offset : offset + length]
     else:
@@ -197,8 +225,9 @@ def test_a_list_is_of_one_folder_with_all_below_it(blobs: Blobs) -> None:
     assert listed(blobs, "nothing") == []
 
 
-def test_objects_may_be_deleted_while_they_are_listed(blobs: Blobs) -> None:
-    names = {f"blobs/{number:02d}/x" for number in range(50)}
+def test_objects_may_be_deleted_while_they_are_listed(place: Place) -> None:
+    blobs = place.blobs
+    names = {f"blobs/{number:02d}/x" for number in range(5 if place.remote else 50)}
     for name in names:
         blobs.put(name, b"x")
     seen = []
@@ -275,11 +304,12 @@ def test_the_names_that_the_store_makes_are_object_names() -> None:
 
 
 def test_sixteen_threads_publish_the_same_and_different_objects(place: Place) -> None:
-    shared = [os.urandom(10_000 + number) for number in range(8)]
+    shared_count, own_count = (3, 1) if place.remote else (8, 4)
+    shared = [os.urandom(10_000 + number) for number in range(shared_count)]
     barrier = threading.Barrier(16)
 
     def work(thread: int) -> None:
-        own = [os.urandom(1000 + thread * 10 + number) for number in range(4)]
+        own = [os.urandom(1000 + thread * 10 + number) for number in range(own_count)]
         barrier.wait()
         for number, data in enumerate([*shared, *own]):
             name = blob_object(blob_digest(data))
@@ -293,18 +323,18 @@ def test_sixteen_threads_publish_the_same_and_different_objects(place: Place) ->
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, range(16)))
     found = listed(place.blobs)
-    assert len(found) == 8 + 16 * 4
+    assert len(found) == shared_count + 16 * own_count
     for name, size in found:
         assert name == blob_object(blob_digest(place.blobs.read(name, 0, size)))
     assert list(place.sources.iterdir()) == []
 
 
-def test_threads_that_put_and_delete_one_object_see_it_whole_or_not_at_all(blobs: Blobs) -> None:
-    data = os.urandom(100_000)
+def test_threads_that_put_and_delete_one_object_see_it_whole_or_not_at_all(place: Place) -> None:
+    blobs, data = place.blobs, os.urandom(100_000)
 
     def work(thread: int) -> int:
         seen = 0
-        for _ in range(30):
+        for _ in range(5 if place.remote else 30):
             if thread % 4 == 0:
                 blobs.delete(NAME)
             elif thread % 4 == 1:
@@ -329,7 +359,7 @@ blobs = {opener}
 sources = sys.argv[1]
 print("ready", flush=True)
 sys.stdin.readline()
-for number in range(40):
+for number in range({count}):
     data = bytes([number]) * (5000 + number)
     name = f"blobs/{{number % 4:02d}}/{{number}}"
     source = os.path.join(sources, f"{{os.getpid()}}-{{number}}")
@@ -344,7 +374,8 @@ blobs.sync()
 def test_processes_publish_the_same_objects(place: Place) -> None:
     if place.opener is None:
         pytest.skip("no other process sees these objects")
-    script = PROCESS.format(opener=place.opener)
+    count = 8 if place.remote else 40
+    script = PROCESS.format(opener=place.opener, count=count)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(place.sources)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -365,8 +396,8 @@ def test_processes_publish_the_same_objects(place: Place) -> None:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
-    assert len(listed(place.blobs)) == 40
-    for number in range(40):
+    assert len(listed(place.blobs)) == count
+    for number in range(count):
         expected = bytes([number]) * (5000 + number)
         assert place.blobs.read(f"blobs/{number % 4:02d}/{number}", 0, len(expected)) == expected
 
@@ -425,4 +456,5 @@ class BlobsMachine(RuleBasedStateMachine):
 
 def test_any_sequence_of_calls_does_what_a_dictionary_does(place: Place) -> None:
     machine = type("Machine", (BlobsMachine,), {"place": place})
-    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=20))
+    examples, steps = (4, 10) if place.remote else (25, 20)
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=steps))
