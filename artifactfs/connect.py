@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .config import Config, is_url, load, without_credentials
+from .config import Config, cloud_environment, is_url, load, without_credentials
 from .errors import (
     ConflictError,
     Error,
@@ -223,7 +223,9 @@ def _blobs_at(place: Mapping[str, Any]) -> Blobs:
     url = place["url"]
     if not is_url(url):
         return DirectoryBlobs(url)
-    raise StoreError(f"this version cannot open the bucket {url}; use a directory")
+    from .blobs.bucket import BucketBlobs
+
+    return BucketBlobs(url, environment=cloud_environment(), can=place.get("can"))
 
 
 def _settle_blobs(catalog: SqlCatalog, url: str, shown: str) -> bool:
@@ -244,7 +246,12 @@ def _settle_blobs(catalog: SqlCatalog, url: str, shown: str) -> bool:
 def _claim(url: str, store_id: str) -> Mapping[str, Any]:
     """Take a place for a store's bytes, after a look at what it can do, which is returned. Raises ConflictError."""
     if is_url(url):
-        raise StoreError(f"this version cannot open the bucket {url}; use a directory")
+        from .blobs.bucket import BucketBlobs, claim
+
+        bucket = BucketBlobs(url, environment=cloud_environment())
+        can = bucket.probe()
+        claim(bucket, store_id)
+        return can
     from .blobs.directory import DirectoryBlobs
 
     with _plain_errors(url):
