@@ -246,6 +246,8 @@ class Commit:
     """Ids of the parts that were merged into it: they and their pins go with the commit."""
     directories: int | None = None
     """How many directories lie at the top of its tree."""
+    created_at: int | None = None
+    """When it was logged, of a version that another store had first; None for now."""
 
 
 class Base(NamedTuple):

@@ -83,6 +83,15 @@ class DirectoryBlobs:
                     self._unsynced |= folders
                 raise storage_error(error, f"{self.root}/{folder}") from None
 
+    def has(self, name: str, size: int) -> bool:
+        try:
+            found = self._exists(name, self._path(name), size)
+        except OSError as error:
+            raise storage_error(error, name) from None
+        if found:
+            self._note_unsynced(name)
+        return found
+
     def size(self, name: str) -> int:
         try:
             found = os.lstat(self._path(name))

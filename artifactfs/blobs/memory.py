@@ -37,6 +37,13 @@ class MemoryBlobs:
     def sync(self) -> None:
         pass
 
+    def has(self, name: str, size: int) -> bool:
+        check_object_name(name)
+        there = self._objects.get(name)
+        if there is not None and len(there) != size:
+            raise DamageError(f"{name} is stored with {len(there)} bytes, and now comes with {size}")
+        return there is not None
+
     def size(self, name: str) -> int:
         return len(self._object(name))
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -60,6 +60,35 @@ class SealedPack(NamedTuple):
     blobs: Mapping[bytes, Place]
 
 
+class PackPlan(NamedTuple):
+    """A pack that is not written yet: the object name and the size in bytes that it will have, and where its blobs will
+    lie, in the order in which they are to be appended."""
+
+    name: str
+    size: int
+    blobs: Mapping[bytes, Place]
+
+
+def plan_packs(blobs: Iterable[tuple[bytes, int]]) -> Iterator[PackPlan]:
+    """The packs that writers make of small blobs (digest, bytes) in that order, none much beyond PACK_LIMIT."""
+    places: dict[bytes, Place] = {}
+    end = len(_MAGIC)
+    for digest, size in blobs:
+        if digest in places:
+            continue
+        if places and _whole_size(end, len(places)) + size > PACK_LIMIT:
+            yield _plan(places, end)
+            places, end = {}, len(_MAGIC)
+        places[digest] = (end, size)
+        end += size
+    if places:
+        yield _plan(places, end)
+
+
+def _plan(places: Mapping[bytes, Place], end: int) -> PackPlan:
+    return PackPlan(pack_object(blob_digest(_index_of(places))), _whole_size(end, len(places)), places)
+
+
 class PackWriter:
     """Appends small blobs to a new local file. Not for several threads at once.
 
@@ -91,7 +120,7 @@ class PackWriter:
     @property
     def size(self) -> int:
         """Bytes that the pack would have if it were finished now."""
-        return self._end + len(self._places) * _ENTRY.size + _FOOTER_SIZE
+        return _whole_size(self._end, len(self._places))
 
     def append(self, digest: bytes, data: Buffer) -> int:
         """Append the blob `data`, whose BLAKE3 is `digest`; its offset. A blob that is there is not written again."""
@@ -111,7 +140,7 @@ class PackWriter:
         if self._descriptor < 0:
             raise StoreError(f"the pack {self._path} is closed; begin another")
         self._flush()
-        index = b"".join([_ENTRY.pack(digest, *place) for digest, place in sorted(self._places.items())])
+        index = _index_of(self._places)
         counts = _COUNTS.pack(self._end, len(self._places), 0)
         tail = index + counts + _checksum(index, counts) + _FOOTER_MAGIC
         self._write(tail)
@@ -219,6 +248,15 @@ def _damaged(places: Mapping[bytes, Place], read: Read) -> list[bytes]:
             if blob_digest(view[offset - start : offset - start + length]) != digest:
                 damaged.append(digest)
     return damaged
+
+
+def _index_of(places: Mapping[bytes, Place]) -> bytes:
+    return b"".join([_ENTRY.pack(digest, *place) for digest, place in sorted(places.items())])
+
+
+def _whole_size(end: int, count: int) -> int:
+    """Bytes of a pack of `count` blobs that end at `end`."""
+    return end + count * _ENTRY.size + _FOOTER_SIZE
 
 
 def _checksum(index: bytes, counts: bytes) -> bytes:

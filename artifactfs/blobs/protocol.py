@@ -48,6 +48,10 @@ class Blobs(Protocol):
         What they found already there, stored by another thread or process, is durable then too.
         """
 
+    def has(self, name: str, size: int) -> bool:
+        """Whether the object is there, so that it need not be published; as `publish` it is then durable after the
+        next `sync`. Raises DamageError where it is of another size than `size`."""
+
     def size(self, name: str) -> int:
         """The object's size in bytes."""
 
@@ -97,6 +101,12 @@ def pack_object(digest: bytes) -> str:
     """The object name of a pack, from the digest of its index: `packs/ab/abcd....pack`."""
     text = digest.hex()
     return f"packs/{text[:2]}/{text}.pack"
+
+
+def pack_name(name: str, generation: int) -> str:
+    """The object name of a pack, from that of its first generation: one with blobs that came back after deletion gets
+    another name too, which a late delete cannot hit."""
+    return name if generation == 0 else f"{name.removesuffix('.pack')}.{generation}.pack"
 
 
 def journal_object(change_id: int) -> str:

@@ -56,6 +56,7 @@ _TTLS = (
 )
 
 _VERSION = rows.VERSIONS.where(versions.c.id == bindparam("id"))
+_LOG_ID = select(versions.c.log_id).where(versions.c.id == bindparam("id"))
 _LIVE_VERSIONS = rows.VERSIONS.where(versions.c.state == "live")
 _OWNED = _LIVE_VERSIONS.where(versions.c.collection_id == bindparam("id"))
 _OWNED_ONE = rows.VERSIONS.where(versions.c.collection_id == bindparam("id"), versions.c.number == bindparam("number"))
@@ -150,6 +151,13 @@ class Browsing:
     def version(self, version_id: int) -> Version:
         with self._database.reading() as connection:
             return version_by_id(connection, version_id)
+
+    def log_id(self, version_id: int) -> str:
+        with self._database.reading() as connection:
+            found: str | None = connection.execute(_LOG_ID, {"id": version_id}).scalar()
+        if found is None:
+            raise _no_version(version_id)
+        return found
 
     def note_directories(self, version_id: int, count: int) -> None:
         with self._database.writing() as connection:
@@ -259,8 +267,12 @@ def version_by_id(connection: Connection, version_id: int) -> Version:
     """The version of that id, deleted ones too. Raises NotFoundError."""
     found = connection.execute(_VERSION, {"id": version_id}).all()
     if not found:
-        raise NotFoundError(f"no version has the id {version_id}; it may be of another store")
+        raise _no_version(version_id)
     return rows.versions_of(connection, found)[0]
+
+
+def _no_version(version_id: int) -> NotFoundError:
+    return NotFoundError(f"no version has the id {version_id}; it may be of another store")
 
 
 def versions_referring(connection: Connection, version_id: int) -> list[Version]:

@@ -97,7 +97,7 @@ class Committing(Parts, Deleting, Lineage):
             "file_count": commit.file_count,
             "description": commit.description,
             "metadata": dict(commit.metadata),
-            "created_at": now,
+            "created_at": now if commit.created_at is None else commit.created_at,
             "ttl": commit.ttl,
             "run_id": commit.run_id,
             "directories": commit.directories,

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, bindparam, insert, literal, select, update
 
-from ..errors import NotFoundError
+from ..errors import ConflictError, NotFoundError
 from ..names import shown
 from ..records import Keep, Run, RunEdit, Touched, Use, Version
 from . import browsing, namespaces, rows
@@ -45,12 +45,28 @@ class Lineage(Journal):
             now = self._clock()
             if row is not None:
                 return self._change_run(connection, now, rows.run(row), _taken_up(rows.run(row), run))
-            values = {**_columns(run), "created_at": now}
-            touched: list[Touched] = []
-            project_id = namespaces.project_id(connection, run.entity, run.project, touched)
-            connection.execute(_ADD, {"project_id": project_id, **values})
-            self._record(connection, now, "run", {"entity": run.entity, "project": run.project, **values}, touched)
-            return rows.run(connection.execute(_RUN, {"id": run.id}).one())
+            return self._add_run(connection, now, replace(run, created_at=now))
+
+    def adopt_run(self, run: Run) -> Run:
+        with self._database.writing() as connection:
+            row = connection.execute(_RUN, {"id": run.id}).one_or_none()
+            now = self._clock()
+            if row is None:
+                return self._add_run(connection, now, run)
+            known = rows.run(row)
+            if (known.entity, known.project, known.created_at) != (run.entity, run.project, run.created_at):
+                raise ConflictError(
+                    f"another run has the id {shown(run.id)}: {known.path}; it stays, and {run.path} cannot be added"
+                )
+            return self._change_run(connection, now, known, run)
+
+    def _add_run(self, connection: Connection, now: int, run: Run) -> Run:
+        values = _columns(run)
+        touched: list[Touched] = []
+        project_id = namespaces.project_id(connection, run.entity, run.project, touched)
+        connection.execute(_ADD, {"project_id": project_id, **values})
+        self._record(connection, now, "run", {"entity": run.entity, "project": run.project, **values}, touched)
+        return rows.run(connection.execute(_RUN, {"id": run.id}).one())
 
     def edit_run(self, run_id: str, edit: RunEdit) -> Run:
         with self._database.writing() as connection:

@@ -90,6 +90,9 @@ class Catalog(Protocol):
     def version(self, version_id: int) -> Version:
         """The version of that id, deleted ones too (`deleted_at` says so). Raises NotFoundError."""
 
+    def log_id(self, version_id: int) -> str:
+        """The log id that the version of that id was committed under, a deleted one's too. Raises NotFoundError."""
+
     def note_directories(self, version_id: int, count: int) -> None:
         """Fill in how many directories lie at the top of a version's tree, where that is not known: no change."""
 
@@ -252,6 +255,11 @@ class Catalog(Protocol):
         An id that is known is a run that goes on: it is `running` again, without `finished_at`; keys of config and
         summary are set over those of before; name (unless it is the id), job type, group, notes and tags that are given
         take the place of what was said before, and what is not given stays. Entity, project and `created_at` stay.
+        """
+
+    def adopt_run(self, run: Run) -> Run:
+        """Record a run of another store as that has it, times and state too; one that was adopted before is brought up
+        to date. Raises ConflictError for an id that another run of this store has.
         """
 
     def finish_run(self, run_id: str, state: str) -> None: ...

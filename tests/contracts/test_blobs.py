@@ -147,6 +147,18 @@ def test_a_source_that_is_not_there_stores_nothing_and_can_be_given_later(place:
     assert place.blobs.read(NAME, 0, 3) == b"now"
 
 
+def test_what_is_there_need_not_be_published(place: Place) -> None:
+    assert not place.blobs.has(NAME, 5)
+    place.blobs.put(NAME, b"first")
+    assert place.blobs.has(NAME, 5)
+    assert not place.blobs.has("packs/ab/abcd.pack", 5)
+    with pytest.raises(DamageError, match="blobs/ab/abcd"):
+        place.blobs.has(NAME, 6)
+    place.blobs.sync()
+    place.blobs.delete(NAME)
+    assert not place.blobs.has(NAME, 5)
+
+
 # -- reading
 
 
@@ -278,6 +290,7 @@ def test_a_name_that_breaks_the_rule_is_refused_by_every_call(place: Place, name
     calls: list[Callable[[], object]] = [
         lambda: place.blobs.publish(name, source),
         lambda: place.blobs.put(name, b"x"),
+        lambda: place.blobs.has(name, 1),
         lambda: place.blobs.size(name),
         lambda: place.blobs.read(name, 0, 0),
         lambda: place.blobs.local_file(name),
