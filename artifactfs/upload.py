@@ -11,25 +11,26 @@ import contextlib
 import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import zstandard
 
 from .blobs.packs import PackWriter, SealedPack
-from .blobs.protocol import Blobs, blob_object
+from .blobs.protocol import Blobs, blob_object, pack_name
 from .catalog.protocol import Catalog
 from .digest import blob_digest
 from .draft import Draft
 from .errors import MissingBlobError, NotAllowedError, SourceChangedError, SourceError
 from .manifest import Manifest
 from .names import shown
+from .outbox import Outbox
 from .records import Location, PackRecord, PinAnswer, StoredBlob
 from .sessions import Session
 from .sources import open_source
 from .staging import Staging
 
 _MANIFEST_LEVEL = 3
-_PUBLISHERS = 8
+_LITTLE = 256 << 20
+"""Bytes of objects that are published one after the other, when there are few of them."""
 
 
 class Upload:
@@ -61,7 +62,7 @@ class Upload:
         What was taken for an earlier manifest is not taken again. Raises what catalog and blobs raise,
         MissingBlobError for a blob that is nowhere, SourceChangedError.
         """
-        packed = zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(manifest.to_bytes())
+        packed = packed_manifest(manifest)
         area = self._draft.staging()
         blob = blob_digest(packed)
         area.hold(blob, packed)  # without a block list: it is read whole, and nobody would refer to the list
@@ -83,8 +84,13 @@ class Upload:
         self.session.keep_alive()
 
     def _stage_missing(self, area: Staging, pins: PinAnswer) -> None:
-        """Stage what is needed and lies neither in the store nor in staging: files that were added but not copied."""
+        """Stage what is needed and lies neither in the store nor in staging: files that were added but not copied.
+
+        In the order of their paths, so that the files of a directory are neighbours in their pack, as they are where
+        files are copied when they are added.
+        """
         missing = [blob for blob in pins.upload if blob not in area]
+        missing.sort(key=lambda blob: self._draft.originals.get(blob, [""])[0])
         for blob in missing:
             if blob in area:
                 continue  # it came with a file that was staged for another
@@ -114,7 +120,7 @@ class Upload:
 
     def _move(self, area: Staging, pins: PinAnswer) -> None:
         """Make objects of the staged packs and files that are to be uploaded."""
-        moves: list[tuple[str, str]] = []
+        moves: list[tuple[str, str, int]] = []
         for pack in area.packs:
             wanted = pins.upload.keys() & pack.blobs.keys()
             if not wanted:
@@ -122,8 +128,8 @@ class Upload:
             # Bytes that the draft gave up must not go in, and few new ones not among many old.
             given_up = pack.blobs.keys() - self._pinned.keys()
             chosen = _repacked(pack, wanted) if given_up or _mostly_unwanted(pack, wanted) else pack
-            name = _pack_name(chosen.name, max(pins.upload[blob] for blob in wanted))
-            moves.append((name, chosen.path))
+            name = pack_name(chosen.name, max(pins.upload[blob] for blob in wanted))
+            moves.append((name, chosen.path, chosen.size))
             self.packs.append(PackRecord(name, chosen.size, len(chosen.blobs)))
             for blob in wanted:
                 offset, length = chosen.blobs[blob]
@@ -132,19 +138,19 @@ class Upload:
             if blob in pins.upload:
                 generation = pins.upload[blob]
                 name = blob_object(blob, generation)
-                moves.append((name, file.path))
+                moves.append((name, file.path, file.size))
                 self.stored.append(StoredBlob(blob, file.size, generation, Location(name, 0, file.size)))
-        if len(moves) > 2:
-            with ThreadPoolExecutor(_PUBLISHERS, "artifactfs-publish") as pool:
-                list(pool.map(self._publish, moves))
-        else:
+        if len(moves) <= 2 and sum(size for *_, size in moves) < _LITTLE:
+            for name, path, _ in moves:
+                self._publish(name, path)
+            return
+        with Outbox(self._publish, self.session.keep_alive) as outbox:
             for move in moves:
-                self._publish(move)
+                outbox.put(*move)
 
-    def _publish(self, move: tuple[str, str]) -> None:
+    def _publish(self, name: str, path: str) -> None:
         """Make an object of a staged file. Publishing consumes what it is given, so it is given another link to it: a
         log that fails can be tried again with the same draft."""
-        name, path = move
         given = f"{path}.{uuid.uuid4().hex}.new"
         try:
             os.link(path, given)
@@ -159,9 +165,9 @@ class Upload:
             raise
 
 
-def _pack_name(name: str, generation: int) -> str:
-    """A pack of blobs that came back after deletion gets another name too, which a late delete cannot hit."""
-    return name if generation == 0 else f"{name.removesuffix('.pack')}.{generation}.pack"
+def packed_manifest(manifest: Manifest) -> bytes:
+    """The bytes of the blob that a manifest is stored as."""
+    return zstandard.ZstdCompressor(level=_MANIFEST_LEVEL).compress(manifest.to_bytes())
 
 
 def _mostly_unwanted(pack: SealedPack, wanted: Iterable[bytes]) -> bool:

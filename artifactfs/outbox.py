@@ -1,0 +1,70 @@
+"""Outbox: staged files on their way to become objects, several at once.
+
+Bounds how much is under way, so that memory and the staging directory are, and keeps the session alive meanwhile: over
+a slow line a log may take days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from types import TracebackType
+
+from .streams import Streams
+
+_STREAMS = 8
+_UNDER_WAY = 1 << 30
+"""Bytes of staged files that may wait or be on their way, besides one that is larger by itself."""
+
+_LOOK_UP = 30.0
+"""Seconds after which a wait is interrupted to keep the session alive."""
+
+Publish = Callable[[str, str], None]
+"""Makes an object of a staged file: name, path."""
+
+
+class Outbox:
+    """Publishes files by `publish`. `keep_alive` is called now and then, `on_bytes` with the size of each that is done,
+    both in the thread that puts. To be used as a context manager: leaving it waits until all is published; an error of
+    one leaves the rest, and is raised by the next call."""
+
+    def __init__(
+        self, publish: Publish, keep_alive: Callable[[], None], on_bytes: Callable[[int], None] | None = None
+    ) -> None:
+        self._publish = publish
+        self._keep_alive = keep_alive
+        self._on_bytes = on_bytes
+        self._streams = Streams(_STREAMS, "artifactfs-publish")
+        self._under_way: dict[Future[None], int] = {}
+
+    def __enter__(self) -> Outbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._streams.__exit__(kind, error, trace)
+            return
+        with self._streams:
+            while self._under_way:
+                self._wait()
+
+    def put(self, name: str, path: str, size: int) -> None:
+        """Publish the staged file `path` of `size` bytes as the object `name`, once there is room. Raises what
+        publishing another one raised."""
+        while self._under_way and sum(self._under_way.values()) + size > _UNDER_WAY:
+            self._wait()
+        self._under_way[self._streams.submit(lambda: self._publish(name, path))] = size
+        self._collect({future for future in self._under_way if future.done()})
+
+    def _wait(self) -> None:
+        self._collect(wait(self._under_way, _LOOK_UP, FIRST_COMPLETED).done)
+        self._keep_alive()
+
+    def _collect(self, done: set[Future[None]]) -> None:
+        for future in done:
+            size = self._under_way.pop(future)
+            future.result()
+            if self._on_bytes is not None:
+                self._on_bytes(size)
