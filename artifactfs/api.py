@@ -17,6 +17,7 @@ from .recorded import RecordedRun
 from .records import Membership, Run
 from .runs import find_run
 from .store import Store
+from .transfer import Transfer
 
 
 class Api:
@@ -87,6 +88,22 @@ class Api:
         """Deprecated. Use `artifacts`, which raises the same."""
         deprecated("Api.artifact_versions(type_name, name)", "use Api.artifacts(type_name, name)")
         return self.artifacts(type_name, name, per_page)
+
+    def copy(self, names: str | Iterable[str], to: str | Store, *, lineage: bool = False) -> list[Artifact]:
+        """Copy versions to another store, `to`, a location or a Store; the artifacts as that store has them.
+
+        The versions are those that the names mean, oldest first. A copy has the files and digests of the version, its
+        description, metadata, tags, ttl, the time it was logged and its aliases, and the next number in the collection
+        of that path there; with `lineage`, the runs that logged or used it are copied too. Only blobs that are not
+        there travel, and a version that is there is not made again. Raises NotFoundError, InvalidError when both are
+        one store, TypeConflictError and ConflictError for a collection that is of another kind there, DamageError and
+        MissingBlobError for a version that is not whole.
+        """
+        target = to if isinstance(to, Store) else store_at(to, self._config, create=False)
+        wanted = [names] if isinstance(names, str) else list(names)
+        found = [self.store.resolve(name, entity=self._entity, project=self._project) for name in wanted]
+        transfer = Transfer(self.store, target, lineage=lineage)
+        return [Artifact.of(target, copied.membership) for copied in transfer.copy(found)]
 
     # -- collections and types
 

@@ -98,7 +98,7 @@ class Commits:
             references=tuple(filter(self._is_known, references(manifest, self._catalog.store_id()))),
             base=base,
             parts=proposal.parts,
-            directories=len({path.partition("/")[0] for path in manifest.entries if "/" in path}),
+            directories=manifest.top_directories,
         )
 
     def _is_known(self, version_id: int) -> bool:

@@ -378,6 +378,11 @@ class Manifest:
         """Bytes of all entries, references of unknown size counted as 0."""
         return sum(entry.size or 0 for entry in self.entries.values())
 
+    @property
+    def top_directories(self) -> int:
+        """How many directories lie at the top of the tree."""
+        return len({path.partition("/")[0] for path in self.entries if "/" in path})
+
     def blobs(self) -> dict[bytes, int]:
         """Every blob that the manifest needs, with its size: the entries' bytes and block lists (size -1)."""
         needed: dict[bytes, int] = {}

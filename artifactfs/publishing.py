@@ -206,11 +206,23 @@ class Publisher:
         return membership is not None, membership
 
     @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session for one commit, in whose name blobs are published, after what dead loggers left was taken away."""
+        self._sweep()
+        with self._session() as session:
+            yield session
+
+    @contextlib.contextmanager
     def _upload(self, draft: Draft) -> Iterator[Upload]:
+        with self._session() as session:
+            yield Upload(self._catalog, self._blobs, self._location, draft, session)
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[Session]:
         """A session for one commit; an error ends it too."""
         session = Session(self._catalog, self._clock)
         try:
-            yield Upload(self._catalog, self._blobs, self._location, draft, session)
+            yield session
         except Exception:
             # Not after Ctrl-C, which may have come in the middle of a transaction: then the session goes as a dead
             # process's does, by the next sweep.

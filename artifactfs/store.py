@@ -12,6 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from .blobs.protocol import Blobs, journal_object
@@ -23,6 +24,7 @@ from .errors import Error, NotFoundError, ReadOnlyStoreError, TypeConflictError
 from .manifest import Entry, Manifest
 from .metadata import checked_metadata, to_json
 from .names import LATEST, VersionName, check_alias, check_name, check_type, parse_version_name, shown, version_number
+from .origins import Origin, origin_of
 from .proposal import Order, kept_back
 from .publishing import Publisher
 from .records import (
@@ -30,6 +32,7 @@ from .records import (
     Change,
     Collection,
     CollectionEdit,
+    Commit,
     Edit,
     Keep,
     Membership,
@@ -41,6 +44,7 @@ from .records import (
     Version,
 )
 from .references.artifact import parse_id
+from .sessions import Session
 from .staging import Staging
 
 _log = logging.getLogger(__name__)
@@ -138,18 +142,21 @@ class Store(Contents):
         return self.catalog.default_ttl(collection.id)
 
     def referred(self, artifact_id: str, path: str) -> Entry | None:
-        """The entry that an artifact's id and a path mean, if this store has both; a deleted version's too.
+        """The entry that an artifact's id and a path mean, if this store has both; a deleted version's too. An id of
+        another store means the copy of that version.
 
         Raises DamageError, MissingBlobError.
         """
         store_id, version_id = parse_id(artifact_id)
-        if store_id != self.id:
-            return None
         try:
-            version = self.catalog.version(version_id)
+            version = self.catalog.version(version_id) if store_id == self.id else self._copy_at(store_id, version_id)
         except NotFoundError:
             return None
-        return self.manifest_of(version).get_entry_by_path(path)
+        return None if version is None else self.manifest_of(version).get_entry_by_path(path)
+
+    def _copy_at(self, store_id: str, version_id: int) -> Version | None:
+        found, _ = self.find_copy(Origin(store_id, version_id))
+        return None if found is None else found.version
 
     # -- logging
 
@@ -264,6 +271,45 @@ class Store(Contents):
             return None
         difference = self.manifest_of(version).difference(draft.manifest)
         return None if any(difference) else latest
+
+    # -- versions of other stores
+
+    def origin_of(self, version: Version) -> Origin:
+        """By what a version of this store is the same in every other."""
+        return origin_of(self.id, version.id, self.catalog.log_id(version.id))
+
+    def find_copy(self, origin: Origin) -> tuple[Membership | None, str]:
+        """What this store has of an origin, the version itself or a copy, None when that is deleted or never was; and
+        the log id to commit the next copy under."""
+        if origin.store_id == self.id:
+            with contextlib.suppress(NotFoundError):  # it is deleted; a copy may be back
+                return self.shown_as(self.catalog.version(origin.version_id)), origin.log_id(0)
+        turn = 0
+        while True:
+            try:
+                return self.catalog.committed(origin.log_id(turn)), origin.log_id(turn)
+            except NotFoundError:
+                turn += 1  # that copy was deleted
+
+    def session(self) -> AbstractContextManager[Session]:
+        """A session in whose name blobs are pinned and published, for `commit`. Raises ReadOnlyStoreError."""
+        self._check_writable()
+        return self._publisher.session()
+
+    def commit(self, commit: Commit, manifest: Manifest) -> tuple[Membership, bool]:
+        """Make a version of what was pinned and published already; see Catalog.commit. `manifest` is the version's."""
+        membership, created = self.catalog.commit(commit)
+        if created:
+            self._made(membership.version, manifest, commit.stored)
+        self._write_journal()
+        return membership, created
+
+    def adopt_run(self, run: Run) -> Run:
+        """Record a run of another store; see Catalog.adopt_run."""
+        self._check_writable()
+        answer = self.catalog.adopt_run(run)
+        self._write_journal()
+        return answer
 
     # -- changing what was logged
 
@@ -389,6 +435,12 @@ class Store(Contents):
         self._write_journal()
         return answer
 
+    def record_output(self, run_id: str, version: Version) -> None:
+        """Record that a run logged a version that is there; again is harmless."""
+        self._check_writable()
+        self.catalog.record_output(run_id, version.id)
+        self._write_journal()
+
     def outputs_of(self, run_id: str) -> list[Use]:
         """What a run logged, oldest first."""
         return self.catalog.outputs(run_id=run_id)
@@ -406,15 +458,16 @@ class Store(Contents):
         return list({use.run.id: use.run for use in self.catalog.uses(version_id=version.id)}.values())
 
     def logger_of(self, version: Version) -> Run | None:
-        """The run that made a version, if a run did."""
-        return None if version.run_id is None else self.catalog.run(version.run_id)
+        """The run that made a version, if a run did; of a copy whose lineage came later, the first that logged it."""
+        if version.run_id is not None:
+            return self.catalog.run(version.run_id)
+        return next((output.run for output in self.catalog.outputs(version_id=version.id)), None)
 
     def log_again(self, membership: Membership, aliases: Sequence[str], run_id: str | None) -> Membership:
         """Note that a run logged what is a version already; its aliases move."""
         answer = self.set_aliases(membership, aliases)
         if run_id is not None:
-            self.catalog.record_output(run_id, membership.version.id)
-            self._write_journal()
+            self.record_output(run_id, membership.version)
         return answer
 
     def _made(self, version: Version, manifest: Manifest, stored: Iterable[StoredBlob]) -> None:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Listed] = {
     "add": Listed("drafts", "Put files into a draft that is kept on disk.", "Write"),
     "remove": Listed("drafts", "Take files out of a draft.", "Write"),
     "status": Listed("drafts", "Show the open drafts and what each would log.", "Write"),
+    "copy": Listed("copying", "Copy versions to another store.", "Write"),
     "ls": Listed("listing", "List entities, projects, collections, versions or files.", "Read"),
     "show": Listed("listing", "Show everything about one version.", "Read"),
     "cat": Listed("contents", "Write one file of a version to standard output.", "Read"),

@@ -80,6 +80,7 @@ BY_COMMAND = {
     "Api.artifact_types": "ls",
     "Api.artifact_versions": "ls",
     "Api.artifacts": "ls --tag",
+    "Api.copy": "copy --to --lineage",
     "Api.run": "runs",
     "Api.runs": "runs",
 }

@@ -32,7 +32,7 @@ def examples() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def furnished(run: Any, home: Path) -> Path:
+def furnished(run: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The store and files that the examples speak of."""
     (home / "data" / "images").mkdir(parents=True)
     (home / "data" / "train.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
@@ -40,6 +40,8 @@ def furnished(run: Any, home: Path) -> Path:
     for name in ("train.csv", "test.csv", "notes.txt", "weights.bin"):
         (home / name).write_text(f"{name}\n")
     about = ("--metadata", "rows=1797", "--tag", "checked")
+    monkeypatch.setenv("HOME", str(home))
+    run("init", str(home / "team-store"))
     run("log", "digits", "data", "--type", "dataset", "--alias", "prod", "--alias", "stable", *about)
     run("log", "digits", "train.csv")
     run("link", "digits:v0", "portfolios/best-data")
