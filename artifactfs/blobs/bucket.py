@@ -119,32 +119,28 @@ class BucketBlobs:
 
     def size(self, name: str) -> int:
         key = self._key(name)
-        return self._repeated(lambda: self._service().head(key).size, name)
+        return self._repeated(lambda: self._service().head(key).size)
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """See Blobs.read. Raises within about twice the seconds that a request may take (`timeout=` of the URL)."""
         key = self._key(name)
         if offset < 0 or length <= 0 or offset + length > _MOST_OFFSET:
-            size = self._named(name, lambda: self._service().head(key).size)
+            size = self._service().head(key).size
             if offset < 0 or length < 0 or offset + length > size:
                 raise _too_short(name, size, offset, length)
             return b""
         try:
-            data = self._named(name, lambda: self._service().get(key, offset, length))
+            data = self._service().get(key, offset, length)
         except MissingBlobError:
             raise
-        except Error as error:
-            # A range that begins behind the end has a status of its own, which not every service gives.
-            size = self._size_after(key, error)
-            if offset + length > size:
-                raise _too_short(name, size, offset, length) from None
-            raise
-        if len(data) != length:
-            size = self._named(name, lambda: self._service().head(key).size)
-            if offset + length > size:
-                raise _too_short(name, size, offset, length)
-            raise UnavailableError(f"{self.place} gave {len(data)} of {length} bytes of {name}; try again")
-        return data
+        except DamageError:
+            data = b""
+        if len(data) == length:
+            return data
+        size = self._service().head(key).size
+        if offset + length > size:
+            raise _too_short(name, size, offset, length)
+        raise UnavailableError(f"{self.place} gave another range of {name} than was asked for; try again")
 
     def local_file(self, name: str) -> str | None:
         check_object_name(name)
@@ -153,7 +149,7 @@ class BucketBlobs:
     def delete(self, name: str) -> None:
         key = self._key(name)
         with contextlib.suppress(MissingBlobError):
-            self._repeated(lambda: self._service().delete(key), name)
+            self._repeated(lambda: self._service().delete(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         yield from self._list(self._key(prefix))
@@ -202,20 +198,13 @@ class BucketBlobs:
                 self._foreign = ForeignService(self.place, self._environment, 60 + 20 * self.place.timeout)
             return self._foreign
 
-    def _named(self, name: str, call: Callable[[], _T]) -> _T:
-        """`call()`, where a missing object is told by its name, as keys are no concern of those above."""
-        try:
-            return call()
-        except MissingBlobError:
-            raise MissingBlobError(f"{name} is missing in {self.place}; verify the store") from None
-
-    def _repeated(self, call: Callable[[], _T], name: str) -> _T:
+    def _repeated(self, call: Callable[[], _T]) -> _T:
         """`call()`, made again with growing pauses while the service is out of reach."""
         deadline = time.monotonic() + self.patience
         pause = _FIRST_PAUSE
         while True:
             try:
-                return self._named(name, call)
+                return call()
             except UnavailableError:
                 wait = pause * random.uniform(0.5, 1.0)
                 if time.monotonic() + wait > deadline:
@@ -223,16 +212,10 @@ class BucketBlobs:
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _size_after(self, key: str, error: Error) -> int:
-        try:
-            return self._service().head(key).size
-        except UnavailableError:
-            raise error from None
-
     def _there(self, name: str, key: str, size: int) -> bool:
         """Whether the object is there. Raises DamageError where it is of another size than `size`."""
         try:
-            found = self._repeated(lambda: self._service().head(key).size, name)
+            found = self._repeated(lambda: self._service().head(key).size)
         except MissingBlobError:
             return False
         if found != size:
@@ -245,7 +228,7 @@ class BucketBlobs:
         while True:
             if not conditional and self._there(name, key, len(data)):
                 return
-            tag = self._repeated(lambda: self._service().put(key, data, conditional), name)
+            tag = self._repeated(lambda: self._service().put(key, data, conditional))
             if tag is not None:
                 break
             if self._there(name, key, len(data)):
@@ -255,7 +238,7 @@ class BucketBlobs:
         for _ in range(_TRIES_WHOLE):
             if self._arrived(tag, data, key):
                 return
-            tag = self._repeated(lambda: self._service().put(key, data, False), name) or ""
+            tag = self._repeated(lambda: self._service().put(key, data, False)) or ""
         raise self._spoilt(name, key)
 
     def _put_in_parts(self, name: str, key: str, source: str, size: int) -> None:
@@ -263,8 +246,8 @@ class BucketBlobs:
             return
         with _upload_memory.held(part_size(size) * (LANES + 2)):
             for _ in range(_TRIES_WHOLE):
-                sent = self._repeated(lambda: self._service().put_file(key, source, size), name)
-                found = self._repeated(lambda: self._service().head(key), name)
+                sent = self._repeated(lambda: self._service().put_file(key, source, size))
+                found = self._repeated(lambda: self._service().head(key))
                 digests = self._tags_are_digests is not False and _PART_TAG.match(sent.tag)
                 if found.size == size and (
                     not digests or sent.tag == sent.expected or self._holds_file(key, source, size)
@@ -282,7 +265,7 @@ class BucketBlobs:
             return True
         if tag == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return True
-        if not data or self._repeated(lambda: self._service().get(key, 0, len(data)), key) == data:
+        if not data or self._repeated(lambda: self._service().get(key, 0, len(data))) == data:
             self._tags_are_digests = False
             return True
         return False
@@ -292,8 +275,7 @@ class BucketBlobs:
             for offset in range(0, size, _COMPARE):
                 piece = file.read(_COMPARE)
                 there = self._repeated(
-                    lambda offset=offset, piece=piece: self._service().get(key, offset, len(piece)),  # type: ignore[misc]
-                    key,
+                    lambda offset=offset, piece=piece: self._service().get(key, offset, len(piece))  # type: ignore[misc]
                 )
                 if there != piece:
                     return False
@@ -308,7 +290,7 @@ class BucketBlobs:
 
     def _list(self, folder: str) -> Iterator[ObjectInfo]:
         pages = self._service().pages(folder)
-        while (page := self._repeated(lambda: next(pages, None), folder)) is not None:
+        while (page := self._repeated(lambda: next(pages, None))) is not None:
             for key, size in page:
                 name = self.place.name(key)
                 if is_object_name(name):
@@ -317,7 +299,7 @@ class BucketBlobs:
     def _probe(self, trial: str) -> dict[str, Any]:
         service, key = self._service(), self._key(trial)
         data, other = os.urandom(1000), os.urandom(999)
-        tag = self._repeated(lambda: service.put(key, data, True), trial)
+        tag = self._repeated(lambda: service.put(key, data, True))
         if tag is None:
             raise StoreError(f"{self.place} refuses to put a new object; it cannot hold a store")
         conditional = service.put(key, other, True) is None
@@ -370,9 +352,8 @@ def claim(blobs: BucketBlobs, store_id: str) -> None:
     """
     found = owner(blobs)
     if found is None:
-        for folder in _FOLDERS:
-            if next(iter(blobs.list(folder)), None) is not None:
-                raise ConflictError(f"{blobs.place} holds objects in {folder}/ already; choose an empty prefix")
+        if _anything_in(blobs):
+            raise ConflictError(f"{blobs.place} holds objects already that no store claims; choose an empty prefix")
         with contextlib.suppress(DamageError):  # another store was faster, and its id has another length
             blobs.put(MARKER, orjson.dumps({"format": FORMAT, "store": store_id}))
         found = owner(blobs)
@@ -380,10 +361,15 @@ def claim(blobs: BucketBlobs, store_id: str) -> None:
         raise ConflictError(f"{blobs.place} belongs to another store ({shown(found)}); choose another prefix")
 
 
+def _anything_in(blobs: BucketBlobs) -> bool:
+    return any(next(iter(blobs.list(folder)), None) for folder in _FOLDERS)
+
+
 def check_owner(blobs: BucketBlobs, store_id: str) -> None:
     """Raise ConflictError where a prefix is not the store's, NotAStoreError where it is nobody's; else as `owner`."""
     found = owner(blobs)
     if found is None:
+        _anything_in(blobs)  # which knows a bucket that is not there from an object that is not
         raise NotAStoreError(f"{blobs.place} has lost its {MARKER}; is it the right bucket, and is it all there?")
     if found != store_id:
         raise ConflictError(f"{blobs.place} belongs to another store ({shown(found)}); correct the URL")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import (
+    DamageError,
     Error,
     InvalidConfigError,
     MissingBlobError,
@@ -75,7 +76,9 @@ _BY_CODE: tuple[tuple[frozenset[str], _Make, str], ...] = (
         "the credentials for {place} have expired; get new ones",
     ),
     (
-        frozenset({"AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticationInformation"}),
+        frozenset(
+            {"AuthenticationFailed", "AuthorizationFailure", "InvalidAuthenticationInfo", "NoAuthenticationInformation"}
+        ),
         NotAllowedError,
         "{place} does not accept the credentials; correct them, and look at this machine's clock",
     ),
@@ -97,9 +100,13 @@ _BY_STATUS: tuple[tuple[frozenset[int], _Make, str], ...] = (
     (frozenset({401}), NotAllowedError, "{place} wants other credentials ({detail}); correct them"),
     (frozenset({403}), NotAllowedError, "no permission for {what} in {place} ({detail}); ask its owner for access"),
     (frozenset({301, 302, 307, 308}), InvalidConfigError, "{place} is elsewhere; say where: ?region= or ?endpoint="),
+    (frozenset({416}), DamageError, "{what} in {place} has no such range; verify the store"),
     (frozenset({507}), NoSpaceError, "{place} takes no more bytes ({detail}); free some and try again"),
     (frozenset({0, 408, 425, 429, 500, 502, 503, 504}), UnavailableError, ""),
 )
+
+# What came is not what was asked for, or all of the object.
+_WRONG_RANGE = re.compile(r"UnexpectedRange|NotPartial|Requested range|InvalidRange|NoContentRange|ParseContentRange")
 
 _UNREACHABLE = "{place} cannot be reached now ({detail}); try again"
 
@@ -112,7 +119,6 @@ _REASONS = (
     (re.compile(r"Connection reset|IncompleteMessage|connection closed|broken pipe|unexpected eof|EOF", re.IGNORECASE),
      "the connection broke"),
     (re.compile(r"BareRedirect", re.IGNORECASE), "it redirects to nowhere"),
-    (re.compile(r"decod|content.?range|UnexpectedRange|InvalidRange", re.IGNORECASE), "its answer makes no sense"),
 )  # fmt: skip
 
 
@@ -124,6 +130,8 @@ def service_error(text: str, what: str, place: str, bucket: str) -> Error:
     answer = read_answer(text)
     if "BareRedirect" in text:
         answer = answer._replace(code=answer.code or "PermanentRedirect")
+    elif answer.status == 0 and _WRONG_RANGE.search(text):
+        answer = answer._replace(status=416)
     words = {"what": what, "place": place, "bucket": bucket, "detail": _detail(answer, text)}
     for codes, make, message in _BY_CODE:
         if answer.code in codes:
@@ -139,9 +147,14 @@ def service_error(text: str, what: str, place: str, bucket: str) -> Error:
 def _detail(answer: Answer, text: str) -> str:
     if answer.code or answer.status:
         said = answer.code or f"HTTP {answer.status}"
-        return f"{said}: {answer.message}".rstrip(".") if answer.message and answer.message != said else said
+        message = _short(answer.message.partition(". ")[0]).rstrip(".")
+        return f"{said}: {message}" if message and message != said else said
     for pattern, reason in _REASONS:
         if pattern.search(text):
             return reason
+    return _short(text.partition("Debug source")[0].partition("error: ")[2] or text)
+
+
+def _short(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= 160 else words[:157] + "..."

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ..errors import Error, InvalidConfigError, StoreError
+from ..errors import Error, InvalidConfigError, MissingBlobError, StoreError, UnavailableError
 from .bucketerrors import service_error
 from .bucketplace import Access, BucketPlace
 
@@ -53,8 +53,8 @@ class Sent(NamedTuple):
 
 
 class Service(Protocol):
-    """A bucket's calls. Errors: MissingBlobError, NotAllowedError, NoSpaceError, UnavailableError, StoreError,
-    InvalidConfigError."""
+    """A bucket's calls. Errors: MissingBlobError, DamageError where a range is not what was asked for, NotAllowedError,
+    NoSpaceError, UnavailableError, StoreError, InvalidConfigError."""
 
     def head(self, key: str) -> Head:
         """Of the object with that key."""
@@ -105,7 +105,14 @@ class ObstoreService:
             raise InvalidConfigError(f"{place} cannot be reached as configured: {_one_line(error)}") from None
 
     def head(self, key: str) -> Head:
-        found = self._call(key, lambda: self._obstore.head(self._reads, key))
+        try:
+            found = self._call(key, lambda: self._obstore.head(self._reads, key))
+        except (MissingBlobError, UnavailableError):
+            raise
+        except Error:
+            # The answer to this method has no body to say why; that to another one has.
+            self._call(key, lambda: self._obstore.get_range(self._reads, key, start=0, length=1))
+            raise
         return Head(found["size"], _plain_tag(found["e_tag"]))
 
     def get(self, key: str, offset: int, length: int) -> bytes:
@@ -144,7 +151,7 @@ class ObstoreService:
     def delete(self, key: str) -> None:
         def remove() -> None:
             try:
-                self._obstore.delete(self._writes, key)
+                self._obstore.delete(self._reads, key)
             except FileNotFoundError:
                 pass
 
@@ -166,7 +173,8 @@ class ObstoreService:
             raise
         except Exception as error:
             # Those of obstore have no common ancestor but this: it gives a missing object as FileNotFoundError.
-            raise service_error(_full_text(error), key, str(self._place), self._place.bucket) from None
+            what = self._place.name(key) or "objects"
+            raise service_error(_full_text(error), what, str(self._place), self._place.bucket) from None
 
 
 def used_before_fork() -> bool:
