@@ -17,7 +17,7 @@ from typing import Any
 from artifactfs.catalog.queries import SqlCatalog
 
 CONDEMNED = 500
-PINNED = 2000
+PINNED = 1000
 IN_A_COLLECTION = 50
 IN_A_PROJECT = 10
 IN_A_PACK = 1000
@@ -59,7 +59,6 @@ class Size:
             "version_tags": self.versions // 10,
             "runs": self.versions // 10,
             "run_outputs": self.versions // 10,
-            "pins": PINNED,
         }
 
     def __str__(self) -> str:

@@ -42,6 +42,7 @@ FULL = (Size(10**5, 10**3), Size(10**6, 10**4), Size(10**7, 10**5))
 QUICK = FULL[:2]
 ROUNDS = 31
 NEW_BLOBS = 50
+WRITERS, LOGGED = 8, 20
 
 # What garbage collection has to ask (design, section 5). The state is written out, as the index is of some states only.
 # Pins are looked up by session and digest, as their key is; there are few sessions. With an order, or a join, SQLite
@@ -72,7 +73,7 @@ class Grown:
     catalog: SqlCatalog
     chosen: random.Random = field(default_factory=lambda: random.Random(1))
 
-    def log(self) -> None:
+    def log(self, collection: int = 1) -> None:
         """A version of 100 blobs, half of them new, in one pack; to the collection with half of all versions."""
         name = uuid.uuid4().hex
         new = {os.urandom(32): BLOB_SIZE for _ in range(NEW_BLOBS)}
@@ -85,9 +86,9 @@ class Grown:
                 log_id=name,
                 session_id=name,
                 entity=ENTITY,
-                project=catalog_filling.project_name(1),
+                project=catalog_filling.project_name(catalog_filling.project_of(collection)),
                 type="dataset",
-                collection=catalog_filling.BIG,
+                collection=catalog_filling.collection_name(collection),
                 digest=name,
                 digest_algorithm="BLAKE3",
                 manifest=next(iter(new)),
@@ -206,8 +207,35 @@ def measure(name: str, urls: Sequence[str], sizes: Sequence[Size]) -> Iterator[R
         print(f"{name}: {scan}", file=sys.stderr)
     what = f"{name}: statements of the above that look at a whole table of more than 1,000 rows, of {len(statements)}"
     yield Row("C2", what, len(scans), at_most(0), "; ".join(scan.partition(":")[0] for scan in scans), "")
+    yield _together(name, grown[-1])
     for one in grown:
         one.catalog.close()
+
+
+def _together(name: str, grown: Grown) -> Row:
+    """How many versions a second several processes log at once, each to a collection of its own."""
+    taken = timed(lambda: _fork(grown))
+    rate = WRITERS * LOGGED / taken
+    what = f"{name}: versions of {2 * NEW_BLOBS} blobs a second, durable, by {WRITERS} processes"
+    return Row("C3", what, rate, None, f"{LOGGED} each in {taken:.1f} s", "", {"seconds": [taken]})
+
+
+def _fork(grown: Grown) -> None:
+    children = []
+    for number in range(WRITERS):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                for _ in range(LOGGED):
+                    grown.log(2 + number)
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(pid)
+    ended = [os.waitpid(pid, 0)[1] for pid in children]
+    if any(ended):
+        raise SystemExit("bench: a process that logs failed")
 
 
 def _sent(grown: Grown) -> dict[str, Any]:

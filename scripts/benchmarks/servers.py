@@ -125,17 +125,28 @@ def postgres(directory: str) -> Iterator[str]:
     command = [os.path.join(programs, "postgres"), "-D", data]
     command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with _running(command, os.path.join(directory, "log"), dict(os.environ), user=user, stop=signal.SIGINT):
-        ready = [os.path.join(programs, "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-        _wait(lambda: subprocess.run(ready, check=False).returncode == 0, "PostgreSQL")
-        yield f"postgresql://artifactfs@127.0.0.1:{port}/postgres"
+        server = f"postgresql://artifactfs@127.0.0.1:{port}/postgres"
+        _wait(lambda: _accepts(server), "PostgreSQL")
+        yield server
 
 
 def new_database(server: str, name: str) -> str:
     """The URL of a new, empty database of a server."""
-    programs = _postgres_programs()
-    assert programs is not None
-    subprocess.run([os.path.join(programs, "createdb"), f"--maintenance-db={server}", name], check=True)
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
     return f"{server.rpartition('/')[0]}/{name}"
+
+
+def _accepts(server: str) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(server).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def has_postgres() -> bool:
@@ -154,11 +165,9 @@ def postgres_version() -> str:
 
 def _postgres_programs() -> str | None:
     # Debian keeps the server's programs out of PATH, a directory a version.
-    found = shutil.which("initdb")
-    if found is not None:
-        return os.path.dirname(found)
     installed = sorted(glob("/usr/lib/postgresql/*/bin/initdb"), key=lambda path: int(path.split("/")[4]))
-    return os.path.dirname(installed[-1]) if installed else None
+    found = installed[-1] if installed else shutil.which("initdb")
+    return None if found is None else os.path.dirname(found)
 
 
 @contextmanager
