@@ -148,7 +148,7 @@ def parse_size(text: str) -> int:
     if match is None or (match[4] and not match[3]):
         raise InvalidError(f"size {shown(text)} is not understood; write a number and KB, MB, GB, TB, or KiB and so on")
     unit = int((1024 if match[4] else 1000) ** "bkmgtp".index(match[3].lower() or "b"))
-    return int(match[1]) * unit + int(match[2] or 0) * unit // 10 ** len(match[2] or "")
+    return int(match[1]) * unit + int(match[2] or 0) * unit // int(10 ** len(match[2] or ""))
 
 
 def is_url(location: str) -> bool:

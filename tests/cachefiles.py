@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
+import signal
 import struct
+import traceback
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -116,3 +119,21 @@ def _with_bytes(path: Path, piece: int) -> list[int]:
             at = (at // piece + 1) * piece
     finally:
         os.close(descriptor)
+
+
+def forked(work: Callable[..., None], *arguments: object) -> int:
+    """The process id of a fork that does the work; it ends with 0, and with this process."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() == parent:
+            work(*arguments)
+            code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)

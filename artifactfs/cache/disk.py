@@ -30,7 +30,7 @@ class Cache:
         return self._ledger.place.path
 
     def open(self, key: str, size: int, piece: int) -> Held:
-        """What is kept, or to be kept, of a thing: `size` bytes (more than 0) in pieces of `piece`, whole pages of 4096.
+        """What is kept, or to be kept, of a thing: `size` bytes in pieces of `piece`, which are whole pages.
 
         `key` stands for its bytes and no others, ever. Cheap, and raises nothing about the disk: where that cannot be
         used, nothing is kept. Close it after use. Raises ValueError for sizes that make no sense.

@@ -23,7 +23,8 @@ _TIMEOUT = 5.0
 LEASE = "lease:"
 """What the rows of leases begin with; those of things begin with a hexadecimal digit."""
 
-_COUNTERS = ("refused", "tick")
+_COMPLETE = "complete"
+_COUNTERS = frozenset({"refused", "tick", _COMPLETE})
 
 
 class Row(NamedTuple):
@@ -62,8 +63,10 @@ class Table:
 
     def size(self) -> int:
         """Bytes of disk of all rows together."""
-        size: int = self._cache.reset("size")
-        return size
+        try:
+            return int(self._cache.reset("size"))
+        except ValueError:
+            raise DamageError("the cache's index has lost its sum") from None
 
     def add(self, counter: str, amount: int) -> int:
         """Raise a counter; what it is then."""
@@ -81,8 +84,8 @@ class Index:
         self._cache: diskcache.Cache | None = None
 
     @contextmanager
-    def changing(self) -> Iterator[Table]:
-        """The rows, in one transaction, kept unless an exception ends it.
+    def changing(self, *, new: bool = False) -> Iterator[Table]:
+        """The rows, in one transaction, kept unless an exception ends it; `new` ones are all written in this one.
 
         Raises DamageError where the database is none, or not ours; UnavailableError where the disk is full or fails.
         """
@@ -92,7 +95,12 @@ class Index:
             cache = self._opened()
             try:
                 with cache.transact():
-                    yield Table(cache)
+                    table = Table(cache)
+                    if new:
+                        table.put(_COMPLETE, Row(0, 1))
+                    elif table.get(_COMPLETE) is None:
+                        raise DamageError("the cache's index has lost its rows")
+                    yield table
             finally:
                 cache.close()  # no connection is left for a fork to break
         except diskcache.Timeout:
@@ -102,7 +110,7 @@ class Index:
             if str(error).startswith("no such"):  # somebody removed the directory under us
                 raise DamageError(f"the cache's index is damaged ({error})") from None
             raise UnavailableError(f"the cache's index cannot be written ({error}); look at its disk") from None
-        except (sqlite3.Error, UnicodeDecodeError, AttributeError) as error:
+        except sqlite3.Error as error:
             self._cache = None
             raise DamageError(f"the cache's index is damaged ({error})") from None
 
@@ -111,7 +119,9 @@ class Index:
 
         from .rowdisk import RowDisk
 
-        if self._cache is None:
+        if self._cache is not None:
+            return self._cache
+        try:
             self._cache = diskcache.Cache(
                 self._directory,
                 timeout=_TIMEOUT,
@@ -127,4 +137,11 @@ class Index:
                 sqlite_mmap_size=0,
                 sqlite_auto_vacuum=0,
             )
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+        ) as error:  # by settings that somebody else wrote into it
+            raise DamageError(f"the cache's index is damaged ({error})") from None
         return self._cache

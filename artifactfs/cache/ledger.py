@@ -24,7 +24,7 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final, NamedTuple
 
 from ..errors import DamageError, Error, UnavailableError
@@ -41,6 +41,9 @@ _LEASES = "leases"
 _LOCK = "lock"
 _CLOCK = "clock"
 _BOOT = "boot"
+_EVERYTHING = "everything"
+"""What a lease notes of a sweep."""
+
 _INDEX = "index"
 _LARGEST_LEASE = 32 << 20
 _PATIENCE = 5.0
@@ -311,7 +314,7 @@ class Ledger:
 
     def _count(self, table: Table, names: Iterable[str]) -> None:
         """Write down what the files of those names hold now."""
-        for name in names:
+        for name in filter(_THING.match, names):
             pieces = pieces_called(self.place, name)
             found = NOTHING
             if pieces is not None:
@@ -340,15 +343,19 @@ class Ledger:
                     self._lease = None
             lock = self._index_lock()
             try:
-                index = self._usable_index()
-                try:
-                    with index.changing() as table:
-                        self._settle_dead(table)
-                        yield table
-                except DamageError as error:
-                    self.place.unlink(_BOOT)
-                    self._index = None
-                    raise UnavailableError(f"{error}; it is made anew at the next use") from None
+                with ExitStack() as held:
+                    try:
+                        table = held.enter_context(self._usable_index().changing())
+                    except DamageError:
+                        self._lose_index()
+                        table = held.enter_context(self._usable_index().changing())
+                    dead = self._settle_dead(table)
+                    yield table
+                for name in dead:  # only now is what they had noted safe
+                    self.place.unlink(name)
+            except DamageError as error:
+                self._lose_index()
+                raise UnavailableError(f"{error}; it is made anew at the next use") from None
             finally:
                 os.close(lock)
 
@@ -381,11 +388,12 @@ class Ledger:
                 self._index = Index(directory)
             return self._index
         self._index = None
+        self.place.unlink(_INDEX)  # a file in its place
         shutil.rmtree(directory, ignore_errors=True)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         index = Index(directory)
-        with index.changing() as table:
-            self._sweep(table)
+        with index.changing(new=True) as table:
+            self._count_all(table)
         descriptor = self.place.file(_BOOT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.write(descriptor, boot)
@@ -394,10 +402,15 @@ class Ledger:
         self._index = index
         return index
 
-    def _settle_dead(self, table: Table) -> None:
-        """Count what the processes that are gone had noted, and end their leases."""
+    def _lose_index(self) -> None:
+        """Have the index made anew at its next use."""
+        self.place.unlink(_BOOT)
+        self._index = None
+
+    def _settle_dead(self, table: Table) -> list[str]:
+        """Count what the processes that are gone had noted, and end their leases; their files, to be removed."""
         own = None if self._lease is None else self._lease.id
-        found = set()
+        found, dead = set(), []
         for name in self.place.listed(_LEASES):
             lease_id = name.removesuffix(".new")
             found.add(LEASE + lease_id)
@@ -410,11 +423,13 @@ class Ledger:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 noted = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("ascii", "replace").splitlines()
+                if _EVERYTHING in noted:
+                    self._count_all(table)
                 for thing in dict.fromkeys(noted):
                     if _THING.match(thing):
                         table.put(thing, Row(*self._tidied(thing)))
                 table.put(LEASE + lease_id, Row(0, 0))
-                self.place.unlink(f"{_LEASES}/{name}")
+                dead.append(f"{_LEASES}/{name}")
             except BlockingIOError:
                 continue  # its process lives
             finally:
@@ -422,6 +437,7 @@ class Ledger:
         for name in table.leases():
             if name not in found and name != f"{LEASE}{own}":
                 table.put(name, Row(0, 0))
+        return dead
 
     def _tidied(self, name: str) -> Found:
         """What the files of a name hold, without what killed writers left."""
@@ -439,6 +455,10 @@ class Ledger:
                 return NOTHING
 
     def _sweep(self, table: Table) -> None:
+        self._own_lease().note(_EVERYTHING)
+        self._count_all(table)
+
+    def _count_all(self, table: Table) -> None:
         """Count all files anew. What is not called as the cache's files are stays as it is."""
         rows = {name for name in table.names() if _THING.match(name)}
         files = set()
@@ -467,11 +487,14 @@ class Ledger:
             return 1
 
     def _write_clock(self, tick: int) -> None:
-        descriptor = self.place.file(_CLOCK, os.O_WRONLY | os.O_CREAT)
         try:
-            os.pwrite(descriptor, b"%020d" % tick, 0)
-        finally:
-            os.close(descriptor)
+            descriptor = self.place.file(_CLOCK, os.O_WRONLY | os.O_CREAT)
+            try:
+                os.pwrite(descriptor, b"%020d" % tick, 0)
+            finally:
+                os.close(descriptor)
+        except (OSError, DamageError):
+            pass  # others go by an older time
         self._tick, self._tick_until = min(tick, _LARGEST_TICK), time.monotonic() + 1.0
 
     def _read(self, name: str) -> bytes:
