@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from io import BufferedReader
 from typing import IO, Any
 
 from . import checkout as checking_out
@@ -36,6 +37,7 @@ from .labels import texts
 from .logged import Logged
 from .manifest import Entry, Manifest
 from .names import VersionName, normalise_entry_path, parse_version_name, shown
+from .opened import opened
 from .pages import Pages, listed
 from .reader import OpenBlob
 from .recorded import RecordedRun
@@ -282,7 +284,16 @@ class Artifact(ArtifactFields):
         Raises EntryNotFoundError, MissingBlobError, DamageError; MissingReferenceError for a reference whose target is
         gone or of another size, InvalidError for one that nothing here opens.
         """
-        entry = self._references.followed(self.get_entry(path))
+        return self._open(self.get_entry(path))
+
+    def open_file(self, entry: Entry) -> BufferedReader:
+        """An entry's bytes as a file object. Entry.open calls it. Raises as `open`."""
+        self._as_logged("open()")
+        return opened(self._open(entry), entry.path)
+
+    def _open(self, entry: Entry) -> OpenBlob:
+        path = entry.path
+        entry = self._references.followed(entry)
         if entry.ref is None or entry.blob is not None:
             return self._logged_store.open_entry(entry)
         handler = self._references.handler_of(entry)

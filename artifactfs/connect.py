@@ -35,6 +35,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .blobs.protocol import Blobs
+    from .cache import Cache
     from .catalog.queries import SqlCatalog
     from .store import Store
 
@@ -48,6 +49,8 @@ _BLOBS_MARKER = "blobs.json"
 CATALOG = "catalog.db"
 STAGING = "staging"
 DRAFTS = "drafts"
+_CACHE = "objects"
+"""In the cache directory: what was fetched."""
 
 _OBJECTS = ("blobs", "packs", "journal")
 _FOLDERS = (*_OBJECTS, STAGING, DRAFTS)
@@ -162,6 +165,7 @@ def _open(root: str, config: Config) -> Store:
         staging_root=os.path.join(root, STAGING),
         drafts_root=os.path.join(root, DRAFTS),
         trees_root=os.path.join(config.cache_dir, "trees"),
+        cache=None if place is None else _cache_for(place, config),
         writable=writable,
     )
 
@@ -193,6 +197,7 @@ def _open_database(config: Config) -> Store:
             staging_root=os.path.join(local, STAGING),
             drafts_root=os.path.join(local, DRAFTS),
             trees_root=os.path.join(config.cache_dir, "trees"),
+            cache=_cache_for(place, config),
             writable=not catalog.read_only,
         )
     except BaseException:
@@ -226,6 +231,15 @@ def _blobs_at(place: Mapping[str, Any]) -> Blobs:
     from .blobs.bucket import BucketBlobs
 
     return BucketBlobs(url, environment=cloud_environment(), can=place.get("can"))
+
+
+def _cache_for(place: Mapping[str, Any], config: Config) -> Cache | None:
+    """What keeps on this machine what was fetched from a place; None where that is a directory, which needs none."""
+    if not is_url(place["url"]):
+        return None
+    from .cache import Cache
+
+    return Cache(os.path.join(config.cache_dir, _CACHE), limit=config.cache_limit, keep_free=config.cache_keep_free)
 
 
 def _settle_blobs(catalog: SqlCatalog, url: str, shown: str) -> bool:

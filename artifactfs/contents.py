@@ -24,6 +24,7 @@ from .draft import Progress
 from .errors import DamageError, Error, MissingBlobError, NotAllowedError, UnavailableError
 from .manifest import Entry, Manifest
 from .names import shown
+from .piececache import PieceCache
 from .reader import OpenBlob, Reader
 from .records import Location, StoredBlob, Version
 from .treeindex import Builder, TreeIndex, encode
@@ -39,12 +40,15 @@ LARGE_TREE: Final = 50_000
 
 
 class Contents:
-    """The contents of the versions of one store; mapped trees are kept in `trees_root`. Safe from several threads."""
+    """The contents of the versions of one store. Safe from several threads.
 
-    def __init__(self, catalog: Catalog, blobs: Blobs, trees_root: str) -> None:
+    Mapped trees are kept in `trees_root`, and what is fetched of blobs that are not local in `cache`.
+    """
+
+    def __init__(self, catalog: Catalog, blobs: Blobs, trees_root: str, cache: PieceCache | None = None) -> None:
         self.catalog = catalog
         self.blobs = blobs
-        self.reader = Reader(blobs, catalog.locate)
+        self.reader = Reader(blobs, catalog.locate, cache)
         self._trees_root = os.path.join(trees_root, catalog.store_id())
         self._trees: OrderedDict[str, TreeIndex] = OrderedDict()
         self._trees_guard = threading.Lock()
@@ -163,6 +167,7 @@ class Contents:
         verdicts: dict[bytes, bool] = {}
         damaged = []
         told = 0
+        reader = self.reader.anew()
 
         def on_bytes(count: int) -> None:
             nonlocal told
@@ -174,9 +179,9 @@ class Contents:
             if entry.blob is None:
                 continue
             if entry.blob not in verdicts:
-                sound = self._is_sound(entry.blob, entry.size, locations.get(entry.blob), on_bytes)
+                sound = self._is_sound(reader, entry.blob, entry.size, locations.get(entry.blob), on_bytes)
                 if sound and entry.blocks is not None:
-                    sound = self._is_sound(entry.blocks, None, locations.get(entry.blocks))
+                    sound = self._is_sound(reader, entry.blocks, None, locations.get(entry.blocks))
                 verdicts[entry.blob] = sound
             if not verdicts[entry.blob]:
                 damaged.append(entry.path)
@@ -186,13 +191,20 @@ class Contents:
         return damaged
 
     def _is_sound(
-        self, blob: bytes, size: int | None, location: Location | None, on_bytes: OnBytes | None = None
+        self,
+        reader: Reader,
+        blob: bytes,
+        size: int | None,
+        location: Location | None,
+        on_bytes: OnBytes | None = None,
     ) -> bool:
         """Whether the stored bytes are the blob; `size` None is any. Raises NotAllowedError, UnavailableError."""
         if location is None or size not in (None, location.length):
             return False
         size = location.length
         try:
+            if not reader.is_local:
+                return reader.digest_at(blob, location, on_bytes) == blob
             path = self.blobs.local_file(location.name) if is_blob_object(location.name) else None
             if path is None:
                 return blob_digest(self.blobs.read(location.name, location.offset, size)) == blob

@@ -358,17 +358,22 @@ def _write_large(entry: Entry, source: EntrySource, hint: Location | None, targe
     opened = source.open_entry(entry, hint)
     try:
         descriptor = opened.fileno()
-        if descriptor is None:
-            for offset in range(0, size, _PORTION):
-                portion = opened.read(offset, _PORTION)
-                write_all(target, portion)
-                meter.bytes(len(portion))
-            return
-        hashed = copy_and_hash(descriptor, target, size, blocks=False, on_bytes=meter.bytes)
+        if descriptor is not None:
+            hashed = copy_and_hash(descriptor, target, size, blocks=False, on_bytes=meter.bytes)
+            if hashed.blob == entry.blob and hashed.size == size:
+                return
+            if not opened.distrust():
+                raise DamageError(f"the stored bytes of {shown(entry.path)} are damaged; verify the version")
+            os.ftruncate(target, 0)
+            os.lseek(target, 0, os.SEEK_SET)
+            meter.bytes(-hashed.size)
+        opened.expect(0, size)
+        for offset in range(0, size, _PORTION):
+            portion = opened.read(offset, _PORTION)
+            write_all(target, portion)
+            meter.bytes(len(portion))
     finally:
         opened.close()
-    if hashed.blob != entry.blob or hashed.size != size:
-        raise DamageError(f"the stored bytes of {shown(entry.path)} are damaged; verify the version")
 
 
 def _write_reference(entry: Entry, handler: Handler, directory: int, name: str, meter: Meter) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
@@ -32,6 +32,9 @@ from .errors import (
 )
 from .names import check_entry_path, normalise_entry_path, shown
 from .nogc import nogc
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 VERSION = 1
 ARTIFACT_SCHEME = "wandb-artifact"
@@ -52,6 +55,9 @@ class EntryOwner(Protocol):
 
     @property
     def id(self) -> str | None: ...
+
+    def open_file(self, entry: Entry) -> BufferedReader:
+        """See Entry.open."""
 
     def download_entry(self, entry: Entry, root: str | None, skip_cache: bool) -> str:
         """Write one entry below `root` (None: where the artifact's downloads go); the path of the file."""
@@ -153,6 +159,15 @@ class Entry:
         return self._owner("downloaded").download_entry(
             self, None if root is None else os.fspath(root), bool(skip_cache)
         )
+
+    def open(self) -> BufferedReader:
+        """The bytes, as a binary file object that can be read and sought in; of a reference, those that it leads to.
+
+        What is not on this machine is fetched as it is read. Reading raises DamageError, MissingBlobError,
+        UnavailableError; this raises ArtifactNotLoggedError for an entry that no logged artifact gave, and what
+        `Artifact.open` raises.
+        """
+        return self._owner("opened").open_file(self)
 
     def ref_target(self) -> str:
         """The URI that a reference leads to, in the end. Raises ValueError when the entry is no reference."""

@@ -25,6 +25,7 @@ from .manifest import Entry, Manifest
 from .metadata import checked_metadata, to_json
 from .names import LATEST, VersionName, check_alias, check_name, check_type, parse_version_name, shown, version_number
 from .origins import Origin, origin_of
+from .piececache import PieceCache
 from .proposal import Order, kept_back
 from .publishing import Publisher
 from .records import (
@@ -66,9 +67,10 @@ class Store(Contents):
         drafts_root: str,
         trees_root: str,
         writable: bool = True,
+        cache: PieceCache | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        super().__init__(catalog, blobs, trees_root)
+        super().__init__(catalog, blobs, trees_root, cache)
         self.location = location
         self.writable = writable
         self.staging_root = staging_root

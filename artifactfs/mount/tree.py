@@ -89,12 +89,7 @@ class BlobReader(Protocol):
     def open(
         self, blob: bytes, size: int, hint: Location | None = None, *, blocks: bytes | None = None
     ) -> OpenBlob: ...
-
-
-class LocalObjects(Protocol):
-    """What tells where a stored object lies on this machine; see blobs.protocol.Blobs."""
-
-    def local_file(self, name: str) -> str | None: ...
+    def share(self, blob: bytes, size: int, location: Location | None, *, blocks: bytes | None = None) -> float: ...
 
 
 class TreeStore(Protocol):
@@ -104,8 +99,6 @@ class TreeStore(Protocol):
     def catalog(self) -> Browsing: ...
     @property
     def reader(self) -> BlobReader: ...
-    @property
-    def blobs(self) -> LocalObjects: ...
     def tree_of(self, version: Version) -> TreeIndex: ...
     def manifest_bytes(self, version: Version) -> bytes: ...
 
@@ -357,7 +350,7 @@ class Tree:
             found = view.node(index)
             if found.is_directory:
                 return {}
-            texts = {"digest": found.digest, "cached": "1" if self._is_local(found.location) else "0"}
+            texts = {"digest": found.digest, "cached": self._share(found)}
             if found.size is not None:
                 texts["size"] = str(found.size)
             if found.ref is not None:
@@ -487,8 +480,12 @@ class Tree:
         name = version.manifest
         return self._trees.get(name) or self._trees.load(name, lambda: self._store.tree_of(version))
 
-    def _is_local(self, location: Location | None) -> bool:
-        return location is not None and self._store.blobs.local_file(location.name) is not None
+    def _share(self, found: Node) -> str:
+        """How much of a file is on this machine: "0", "1" for all of it, or a decimal fraction between."""
+        if found.blob is None or found.size is None:
+            return "0"
+        share = self._store.reader.share(found.blob, found.size, found.location, blocks=found.blocks)
+        return f"{share:.0f}" if share in (0.0, 1.0) else f"{min(max(share, 0.0001), 0.9999):.4f}".rstrip("0")
 
     # -- the hidden directory
 

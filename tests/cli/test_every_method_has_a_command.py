@@ -42,6 +42,7 @@ BY_COMMAND = {
     "Artifact.metadata": "describe --metadata --metadata-file --unset",
     "Artifact.new_draft": "add --from",
     "Artifact.open": "cat",
+    "Artifact.open_file": "cat",
     "Artifact.remove": "remove",
     "Artifact.save": "log, describe, ttl, alias, unalias",
     "Artifact.tags": "log --tag, describe --tag --untag",

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from ...reader import BytesBlob, OpenBlob
 from ...records import Location, Version
 from ...treeindex import TreeIndex
-from ..tree import BlobReader, Browsing, LocalObjects, TreeStore
+from ..tree import BlobReader, Browsing, TreeStore
 from .memory import WAITING, Flight
 
 P = ParamSpec("P")
@@ -49,7 +49,6 @@ class WatchedStore:
     def __init__(self, store: TreeStore) -> None:
         self._store = store
         self._catalog = cast(Browsing, _Watched(store.catalog))
-        self._blobs = cast(LocalObjects, _Watched(store.blobs))
         self._reader = _WatchedReader(store.reader)
 
     @property
@@ -59,10 +58,6 @@ class WatchedStore:
     @property
     def reader(self) -> BlobReader:
         return self._reader
-
-    @property
-    def blobs(self) -> LocalObjects:
-        return self._blobs
 
     def tree_of(self, version: Version) -> TreeIndex:
         return waiting(self._store.tree_of, version)
@@ -92,6 +87,9 @@ class _WatchedReader:
         opened = waiting(self._reader.open, blob, size, hint, blocks=blocks)
         return opened if isinstance(opened, BytesBlob) else _WatchedBlob(opened)
 
+    def share(self, blob: bytes, size: int, location: Location | None, *, blocks: bytes | None = None) -> float:
+        return self._reader.share(blob, size, location, blocks=blocks)
+
 
 class _WatchedBlob(OpenBlob):
     def __init__(self, blob: OpenBlob) -> None:
@@ -100,13 +98,18 @@ class _WatchedBlob(OpenBlob):
         self._blob = blob
 
     def fileno(self) -> int | None:
-        return self._blob.fileno()
+        descriptor = waiting(self._blob.fileno)
+        self.local_path = self._blob.local_path  # which may be known only now
+        return descriptor
 
     def read(self, offset: int, length: int) -> bytes:
         return waiting(self._blob.read, offset, length)
 
     def readinto(self, buffer: bytearray | memoryview, offset: int) -> int:
         return waiting(self._blob.readinto, buffer, offset)
+
+    def expect(self, offset: int, length: int) -> None:
+        self._blob.expect(offset, length)
 
     def close(self) -> None:
         self._blob.close()
