@@ -117,6 +117,9 @@ class BucketBlobs:
     def sync(self) -> None:
         """Nothing is left to do: what a service has answered is durable."""
 
+    def has(self, name: str, size: int) -> bool:
+        return self._there(name, self._key(name), size)
+
     def size(self, name: str) -> int:
         key = self._key(name)
         return self._repeated(lambda: self._service().head(key).size)
