@@ -44,7 +44,23 @@ class SqlitePlace:
         return SqlCatalog.open(self.url, read_only=read_only, clock=self.clock)
 
 
-PLACES = [SqlitePlace]
+class PostgresPlace:
+    """A database of one test's own on PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.clock = Clock()
+
+    def create(self) -> SqlCatalog:
+        return SqlCatalog.create(self.url, clock=self.clock)
+
+    def open(self, *, read_only: bool = False) -> SqlCatalog:
+        return SqlCatalog.open(self.url, read_only=read_only, clock=self.clock)
+
+
+Place = SqlitePlace | PostgresPlace
+
+PLACES = [SqlitePlace, PostgresPlace]
 """Every implementation; a new one adds its place."""
 
 

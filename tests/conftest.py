@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from artifactfs.store import Store
 
-pytest_plugins = ["servers.azure", "servers.gcs", "servers.seaweed"]
+pytest_plugins = ["servers.azure", "servers.gcs", "servers.postgres", "servers.seaweed"]
 
 settings.register_profile(
     "artifactfs",

@@ -5,15 +5,21 @@ Owns the engine, when it is made and let go (see forking.py), and that no foreig
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
+from sqlalchemy.engine import RootTransaction
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ..errors import InvalidError, ReadOnlyStoreError, UnavailableError
 from . import forking, interrupts
 from .dialect import Dialect
+
+_POOL_SECONDS = 30.0
+"""How long a thread waits for another one to give a connection back."""
 
 
 class Database:
@@ -44,11 +50,12 @@ class Database:
         with forking.inside():
             self._notice_another()
             try:
-                with self._engine.connect() as connection:
+                with self._connect() as connection:
                     try:
-                        with connection.begin():
-                            self.dialect.begin(connection, write=write)
+                        with connection.begin() as transaction:
+                            mark = self.dialect.begin(connection, write=write)
                             yield connection
+                            self._commit(transaction, mark)
                     except DBAPIError:
                         # It may remember what was wrong, such as a place that was read-only when it was opened.
                         connection.invalidate()
@@ -60,6 +67,27 @@ class Database:
                 raise InvalidError(
                     f"the catalog was asked for what cannot be in it ({error}); check the name"
                 ) from None
+
+    def _commit(self, transaction: RootTransaction, mark: object) -> None:
+        """Commit, or find out whether it was when the answer is lost."""
+        try:
+            transaction.commit()
+        except DBAPIError as error:
+            if not self.dialect.was_committed(mark, error):
+                raise
+
+    def _connect(self) -> Connection:
+        """A connection of the pool. The pool itself does not wait for long, so that an interrupt ends the waiting."""
+        deadline = time.monotonic() + _POOL_SECONDS
+        while True:
+            try:
+                return self._engine.connect()
+            except PoolTimeoutError:
+                if time.monotonic() >= deadline:
+                    raise UnavailableError(
+                        f"all connections to the catalog {self.dialect.place} are in use here; try again later"
+                    ) from None
+                interrupts.honour()
 
     def _notice_another(self) -> None:
         """Let connections go when the database was moved away, or another one, such as a backup, put in its place."""

@@ -9,7 +9,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import Error, StoreError
+from ..errors import Error, StoreError, UnavailableError
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -20,14 +20,21 @@ BUSY_TIMEOUT = 30.0
 """Seconds that a reader or writer waits for others."""
 
 
+class UndoneError(UnavailableError):
+    """Nothing was changed, for a reason that may have passed when it is tried again, for up to `patience` seconds."""
+
+    patience = 0.0
+
+
 class Dialect(Protocol):
     """One kind of database. Everything else in this folder is the same SQL for all of them."""
 
     place: str
     """Where the database is, for messages."""
 
-    read_only: bool
-    """Asked for, or because the place cannot be written to."""
+    @property
+    def read_only(self) -> bool:
+        """Asked for, or because the place cannot be written to."""
 
     def create(self) -> None:
         """Prepare the place for a new database, or leave the one that is there. Raises NotAllowedError."""
@@ -41,8 +48,15 @@ class Dialect(Protocol):
     def turn(self) -> AbstractContextManager[None]:
         """To be held while writing; it lets writers in fairly. Raises UnavailableError."""
 
-    def begin(self, connection: Connection, *, write: bool) -> None:
-        """Begin a transaction; a writing one has the right to write when this returns."""
+    def begin(self, connection: Connection, *, write: bool) -> object:
+        """Begin a transaction; a writing one has the right to write when this returns. What it returns is the mark by
+        which `was_committed` knows the transaction."""
+
+    def was_committed(self, mark: object, error: DBAPIError) -> bool:
+        """Whether a transaction was committed all the same, though its commit failed like this."""
+
+    def tell(self, connection: Connection) -> None:
+        """Have watches hear of the transaction when it is committed, where they would not by themselves."""
 
     def lock_schema(self, connection: Connection) -> None:
         """Keep other programs from making or migrating the schema until the transaction ends."""
@@ -64,7 +78,16 @@ def choose(url: str, *, read_only: bool, timeout: float = BUSY_TIMEOUT) -> Diale
 
         # Taken as it is written: a path may hold what a URL would quote.
         return Sqlite(url.removeprefix("sqlite:///"), read_only=read_only, timeout=timeout)
-    raise StoreError(f"no catalog can be opened by {url.partition(':')[0]!r}; use sqlite:///PATH")
+    if url.startswith(("postgresql://", "postgres://")):
+        try:
+            from .postgres import Postgres
+        except ImportError as error:
+            raise StoreError(
+                f"a store on PostgreSQL needs psycopg ({error}); pip install 'artifactfs[postgres]'"
+            ) from None
+        return Postgres(url, read_only=read_only, timeout=timeout)
+    scheme = url.partition(":")[0]
+    raise StoreError(f"no catalog can be opened by {scheme!r}; use sqlite:///PATH or postgresql://HOST/DATABASE")
 
 
 def upsert(dialect: sqlalchemy.Dialect, table: Table) -> SqliteInsert | PostgresqlInsert:

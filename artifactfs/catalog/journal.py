@@ -97,6 +97,7 @@ class Journal:
             connection.execute(_TRIM_TOUCHED, {"last": number - KEPT_TOUCHED})
         if self._journaled:
             connection.execute(_UP_TO, {"last": self._journaled})
+        self._database.dialect.tell(connection)
 
 
 def path_of(collection: Collection) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, insert, literal, select, update
+from sqlalchemy import Connection, Row, Select, Table, bindparam, insert, literal, select, update
 
 from ..errors import ConflictError, NotFoundError
 from ..names import shown
@@ -20,6 +20,7 @@ from .schema import entities, projects, run_inputs, run_outputs, runs, versions
 _AT_ONCE = 500
 
 _RUN = rows.RUNS.where(runs.c.id == bindparam("id"))
+_LOCKED = select(runs.c.id).where(runs.c.id == bindparam("id")).with_for_update(key_share=True)
 _EXISTS = select(runs.c.id).where(runs.c.id == bindparam("id"))
 _ADD = insert(runs)
 _FINISH = (
@@ -41,7 +42,7 @@ class Lineage(Journal):
 
     def start_run(self, run: Run) -> Run:
         with self._database.writing() as connection:
-            row = connection.execute(_RUN, {"id": run.id}).one_or_none()
+            row = _locked(connection, run.id)
             now = self._clock()
             if row is not None:
                 return self._change_run(connection, now, rows.run(row), _taken_up(rows.run(row), run))
@@ -70,7 +71,7 @@ class Lineage(Journal):
 
     def edit_run(self, run_id: str, edit: RunEdit) -> Run:
         with self._database.writing() as connection:
-            row = connection.execute(_RUN, {"id": run_id}).one_or_none()
+            row = _locked(connection, run_id)
             if row is None:
                 raise _no_run(run_id)
             return self._change_run(connection, self._clock(), rows.run(row), _edited(rows.run(row), edit))
@@ -148,9 +149,8 @@ class Lineage(Journal):
 
     def _add_edge(self, connection: Connection, table: Table, edge: dict[str, Any]) -> bool:
         """Whether the edge was not there yet."""
-        return bool(
-            connection.execute(upsert(connection.dialect, table).values(edge).on_conflict_do_nothing()).rowcount
-        )
+        statement = upsert(connection.dialect, table).values(edge).on_conflict_do_nothing()
+        return bool(connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount)
 
 
 def _columns(run: Run) -> dict[str, Any]:
@@ -196,6 +196,12 @@ def _edited(known: Run, edit: RunEdit) -> Run:
         config={**known.config, **edit.config},
         summary={**known.summary, **edit.summary},
     )
+
+
+def _locked(connection: Connection, run_id: str) -> Row[Any] | None:
+    """The row of a run, if it is recorded, as it stays until the transaction ends but for what this one changes."""
+    connection.execute(_LOCKED, {"id": run_id})
+    return connection.execute(_RUN, {"id": run_id}).one_or_none()
 
 
 def check_run(connection: Connection, run_id: str) -> None:

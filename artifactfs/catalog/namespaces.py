@@ -26,8 +26,8 @@ _NEXT_NUMBER = select(collections.c.next_number).where(collections.c.id == bindp
 _COUNT_ON = (
     update(collections).where(collections.c.id == bindparam("of")).values(next_number=collections.c.next_number + 1)
 )
-# SQLite makes all writers wait anyway, and knows no FOR UPDATE.
-_LOCKED = select(collections.c.id).where(collections.c.id == bindparam("id")).with_for_update()
+# SQLite makes all writers wait anyway, and knows no FOR UPDATE. (NO KEY UPDATE: what only refers to it need not wait.)
+_LOCKED = select(collections.c.id).where(collections.c.id == bindparam("id")).with_for_update(key_share=True)
 _REVIVE = (
     update(collections)
     .where(
@@ -39,8 +39,10 @@ _REVIVE = (
 )
 _REMOVE_TAGS = delete(collection_tags).where(collection_tags.c.collection_id == bindparam("of"))
 _STATE = select(collections.c.state).where(collections.c.id == bindparam("id"))
-_NAMED = select(collections.c.id, collections.c.state).where(
-    collections.c.project_id == bindparam("of"), collections.c.name == bindparam("called")
+_NAMED = (
+    select(collections.c.id, collections.c.state)
+    .where(collections.c.project_id == bindparam("of"), collections.c.name == bindparam("called"))
+    .with_for_update()
 )
 _PLACE = (
     select(collections.c.project_id, collections.c.type_id, types.c.name.label("type"), collections.c.name)
@@ -82,6 +84,27 @@ def collection(
 
     Raises TypeConflictError, ConflictError.
     """
+    while True:
+        found = _collection(connection, now, entity, project, type, name, kind, touched)
+        lock(connection, found)
+        # While the lock was another's the collection may have been deleted, or renamed.
+        there = browsing.collection_by_path(connection, entity, project, name)
+        if there is not None and there.id == found.id:
+            check_kind(there, type, kind)
+            return there
+
+
+def _collection(
+    connection: Connection,
+    now: int,
+    entity: str,
+    project: str,
+    type: str,
+    name: str,
+    kind: CollectionKind,
+    touched: list[Touched],
+) -> Collection:
+    """The collection of that name, made when missing or deleted; not locked yet."""
     found = browsing.collection_by_path(connection, entity, project, name)
     if found is None:
         parent = project_id(connection, entity, project, touched)
@@ -96,8 +119,6 @@ def collection(
             connection.execute(_REMOVE_TAGS, {"of": found.id})
             found = replace(found, tags=())
         touched += names_above(connection, found.id)
-    check_kind(found, type, kind)
-    lock(connection, found)
     return found
 
 

@@ -83,11 +83,11 @@ class Naming(Journal):
             version = browsing.version_by_id(connection, version_id)
             now = self._clock()
             # A deleted version cannot be shown; this says so. With the lock it is not deleted before the commit.
-            namespaces.lock(connection, version.collection)
-            browsing.membership_at(connection, version.collection, version.number)
+            source = namespaces.locked(connection, version.collection.id)
+            browsing.membership_at(connection, source, version.number)
             touched: list[Touched] = []
             owner = namespaces.collection(
-                connection, now, entity, project, version.collection.type, portfolio, "portfolio", touched
+                connection, now, entity, project, source.type, portfolio, "portfolio", touched
             )
             row = connection.execute(_LINK_OF, {"id": owner.id, "version_id": version_id}).one_or_none()
             made = row is None or row.deleted_at is not None
@@ -110,9 +110,9 @@ class Naming(Journal):
 
     def unlink(self, link_id: int) -> None:
         with self._database.writing() as connection:
-            gone = browsing.membership_of_link(connection, link_id)
+            namespaces.lock(connection, browsing.membership_of_link(connection, link_id).collection)
+            gone = browsing.membership_of_link(connection, link_id)  # as it is with the lock
             owner = gone.collection
-            namespaces.lock(connection, owner)
             take_off(connection, owner, gone.aliases)
             connection.execute(_REMOVE_LINK, {"link_id": link_id})
             latest = browsing.highest_number(connection, owner) if LATEST in gone.aliases else None

@@ -33,7 +33,8 @@ _LIVE: ColumnElement[Any] = literal_column(str(int(BlobState.LIVE)))
 
 _SESSIONS = select(sessions.c.name, sessions.c.host, sessions.c.boot_id, sessions.c.pid, sessions.c.lease_until)
 _ADD_SESSION = insert(sessions)
-_SESSION = select(sessions.c.id).where(sessions.c.name == bindparam("name"))
+# Locked so that it is not given up as dead before the transaction ends; its lease may be renewed all the same.
+_SESSION = select(sessions.c.id).where(sessions.c.name == bindparam("name")).with_for_update(read=True, key_share=True)
 _RENEW = update(sessions).where(sessions.c.name == bindparam("session")).values(lease_until=bindparam("until"))
 _REMOVE_SESSION = delete(sessions).where(sessions.c.id == bindparam("session"))
 _UNPIN = delete(pins).where(pins.c.session_id == bindparam("session"))

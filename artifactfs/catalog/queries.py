@@ -10,8 +10,9 @@ committing    the one transaction that makes a version
 journal       the outbox of changes
 
 schema, migrations, rows, namespaces, tags, suggestions, bulk      what those share
-database, dialect, sqlite, turns, forking, interrupts      transactions, and what differs between databases
-watching                                                   hearing of commits of others
+database, dialect, repeating, forking, interrupts          transactions
+sqlite, turns · postgres, postgres_errors                  what differs between databases
+watching, listening                                       hearing of commits of others
 """
 
 from __future__ import annotations
@@ -26,10 +27,16 @@ from . import dialect, migrations
 from .browsing import Browsing
 from .committing import Committing
 from .database import Database
+from .protocol import Catalog
+from .repeating import repeating
 from .schema import store
 from .watching import Watch
 
+_NO_TRANSACTIONS = frozenset({"store_id", "watch", "close"})
+_CALLS = sorted(name for name in vars(Catalog) if not name.startswith("_") and name not in _NO_TRANSACTIONS)
 
+
+@repeating(_CALLS)
 class SqlCatalog(Browsing, Committing):
     """A catalog in a database; see protocol.Catalog. Safe from several threads, and in forked children."""
 
@@ -50,7 +57,8 @@ class SqlCatalog(Browsing, Committing):
         timeout: float = dialect.BUSY_TIMEOUT,
         clock: Callable[[], int] = time.time_ns,
     ) -> SqlCatalog:
-        """Open the catalog at a URL such as `sqlite:////srv/store/catalog.db`, migrating an older one.
+        """Open the catalog at a URL, such as `sqlite:////srv/store/catalog.db` or `postgresql://mira@db/artifacts`,
+        migrating an older one.
 
         A place that cannot be written to is opened for reading. With `create`, one that is missing is made. Every
         transaction waits for others up to `timeout` seconds, then it raises UnavailableError.
@@ -77,7 +85,7 @@ class SqlCatalog(Browsing, Committing):
 
     @property
     def read_only(self) -> bool:
-        """Whether it can only be read: asked for, or because its place cannot be written to."""
+        """Asked for, or because the place, or the role by which it is opened, allows no more."""
         return self._database.dialect.read_only
 
     def store_id(self) -> str:
@@ -89,6 +97,7 @@ class SqlCatalog(Browsing, Committing):
 
     def record_blobs_place(self, place: Mapping[str, Any]) -> Mapping[str, Any]:
         with self._database.writing() as connection:
+            connection.execute(select(store.c.id).with_for_update())
             known = _blobs_place(connection)
             if known is not None:
                 return known

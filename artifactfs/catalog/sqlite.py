@@ -139,6 +139,13 @@ class Sqlite:
         except sqlite3.Error as error:
             raise DBAPIError("BEGIN", None, error) from error
 
+    def was_committed(self, mark: object, error: DBAPIError) -> bool:
+        del mark, error
+        return False  # what failed was undone, or is by whoever opens the file next
+
+    def tell(self, connection: Connection) -> None:
+        pass  # the journal's removal is heard
+
     def lock_schema(self, connection: Connection) -> None:
         pass  # BEGIN IMMEDIATE has locked all there is
 

@@ -12,6 +12,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Collection
+from typing import Protocol
 
 _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = (
     1 << bit for bit in (3, 6, 7, 8, 9, 10, 11)
@@ -24,7 +25,22 @@ _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of the name that 
 _READ_SIZE = 1 << 16
 
 
-class Watch:
+class Watch(Protocol):
+    """What hears of commits. `is_lost` when it will tell no more."""
+
+    is_lost: bool
+
+    def fileno(self) -> int:
+        """It is readable when `heard` is to be called."""
+
+    def heard(self) -> bool:
+        """Take what has been told so far: whether any of it is about the catalog."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class FileWatch:
     """Tells that files of one directory came, went or were written. `is_lost` when it will tell no more."""
 
     def __init__(self, descriptor: int, names: Collection[bytes]) -> None:
@@ -57,7 +73,7 @@ class Watch:
         os.close(self._descriptor)
 
 
-def watch_files(directory: str, names: Collection[str]) -> Watch | None:
+def watch_files(directory: str, names: Collection[str]) -> FileWatch | None:
     """A watch on files of a directory, whether they are there yet or not; None where none can be had."""
     library = ctypes.CDLL(None, use_errno=True)
     try:
@@ -69,4 +85,4 @@ def watch_files(directory: str, names: Collection[str]) -> Watch | None:
     if library.inotify_add_watch(descriptor, os.fsencode(directory), _WANTED) < 0:
         os.close(descriptor)
         return None
-    return Watch(descriptor, [os.fsencode(name) for name in names])
+    return FileWatch(descriptor, [os.fsencode(name) for name in names])

@@ -285,7 +285,7 @@ def test_a_page_reads_no_more_than_its_rows(catalog: SqlCatalog) -> None:
             count=count,
         )
     # What is not asked for could not even be read.
-    execute(catalog, "UPDATE versions SET metadata = 'damaged' WHERE number < 200")
+    execute(catalog, "UPDATE versions SET metadata = '\"\\ud800\"' WHERE number < 200")
     assert [m.number for m in catalog.page(mnist, limit=50)] == list(range(255, 205, -1))
     refused(StoreError, catalog.memberships, mnist)
     assert catalog.count(mnist) == 256
