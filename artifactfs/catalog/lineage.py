@@ -50,7 +50,7 @@ class Lineage(Journal):
 
     def adopt_run(self, run: Run) -> Run:
         with self._database.writing() as connection:
-            row = connection.execute(_RUN, {"id": run.id}).one_or_none()
+            row = _locked(connection, run.id)
             now = self._clock()
             if row is None:
                 return self._add_run(connection, now, run)
