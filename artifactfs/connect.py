@@ -237,6 +237,11 @@ def _cache_for(place: Mapping[str, Any], config: Config) -> Cache | None:
     """What keeps on this machine what was fetched from a place; None where that is a directory, which needs none."""
     if not is_url(place["url"]):
         return None
+    return open_cache(config)
+
+
+def open_cache(config: Config) -> Cache:
+    """The disk cache of this user; close it after use."""
     from .cache import Cache
 
     return Cache(os.path.join(config.cache_dir, _CACHE), limit=config.cache_limit, keep_free=config.cache_keep_free)

@@ -41,6 +41,7 @@ COMMANDS: dict[str, Listed] = {
     "checkout": Listed("contents", "Make a directory hold exactly a version's files.", "Read"),
     "diff": Listed("contents", "Compare the files of two versions.", "Read"),
     "verify": Listed("contents", "Check files against a version's manifest.", "Read"),
+    "cache": Listed("cache", "Look at the disk cache, fill it, or clear it.", "Read"),
     "alias": Listed("aliases", "Give a version more names.", "Name"),
     "unalias": Listed("aliases", "Take aliases away.", "Name"),
     "link": Listed("aliases", "Show a version in a portfolio as well.", "Name"),
@@ -100,6 +101,39 @@ class Command(_Helpful):
             with formatter.section("Examples"):
                 for example in self.examples:
                     formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+class Family(Command, click.Group):
+    """A command with commands of its own: `cache info`, `cache clean`."""
+
+    def __init__(self, *args: Any, family: Sequence[Command], **attributes: Any) -> None:
+        super().__init__(
+            *args,
+            commands={command.name: command for command in family if command.name},
+            examples=[example for command in family for example in command.examples],
+            **attributes,
+        )
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        """No words at all ask for the help."""
+        return super().parse_args(context, arguments or ["--help"])
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the words ask for. Raises UsageError, which names the nearest one."""
+        if arguments[0] not in self.commands and not context.resilient_parsing:
+            whole, nearest = (
+                f"{self.name} {arguments[0]}",
+                suggestion(arguments[0], list(self.commands), f"{self.name} "),
+            )
+            raise click.UsageError(f"no command {whole!r}; {nearest}", context)
+        return super().resolve_command(context, arguments)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Its commands, and the options of every command after them."""
+        self.format_commands(context, formatter)
+        super().format_options(context, formatter)
 
 
 class Group(_Helpful, click.Group):
@@ -211,12 +245,12 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
         context.exit()
 
 
-def suggestion(name: str, names: Sequence[str]) -> str:
-    """What to do about a command that is not there."""
+def suggestion(name: str, names: Sequence[str], above: str = "") -> str:
+    """What to do about a command that is not there; `above` are the words before it."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, names, n=1)
-    return f"did you mean `{PROGRAM} {near[0]}`?" if near else f"see `{PROGRAM} --help`"
+    return f"did you mean `{PROGRAM} {above}{near[0]}`?" if near else f"see `{PROGRAM} {above}--help`"
 
 
 _SHARED = frozenset({"--store", "--json", "--quiet", "--verbose", "--help"})

@@ -15,8 +15,8 @@ CONTEXT = click.Context(artifactfs, obj=Invocation())
 SHOWN = artifactfs.list_commands(CONTEXT)
 
 OF_THIS_VERSION = (
-    "init log add remove status copy ls show cat download checkout diff verify alias unalias link unlink describe "
-    "ttl rename delete mount umount mounts install-mount-helper runs lineage completion help"
+    "init log add remove status copy ls show cat download checkout diff verify cache alias unalias link unlink "
+    "describe ttl rename delete mount umount mounts install-mount-helper runs lineage completion help"
 )
 
 
