@@ -16,7 +16,7 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .blobs.protocol import Blobs
     from .cache import Cache
     from .catalog.queries import SqlCatalog
+    from .reach import Reach
     from .store import Store
 
 FORMAT = 1
@@ -79,15 +80,42 @@ def connect(location: str | None = None, *, config: Config | None = None, create
         if (create or config.store_is_default) and not os.path.lexists(os.path.join(root, MARKER)):
             create_store(root)
         _check_marker(root)
-        return _open(root, config)
+        return _embedded_store(root, config, _embedded_catalog(root))
+
+
+def connect_mounted(config: Config) -> tuple[Store, Reach]:
+    """Open the configured store for a mount, which goes on while the catalog is out of reach; and how it is reached.
+
+    Where it is out of reach now, and was seen before on this machine, what was seen then is shown. Raises as `connect`.
+    """
+    from .catalog.queries import SqlCatalog
+    from .catalog.remembering import RememberingCatalog
+    from .digest import blob_digest
+    from .reach import Reach
+    from .remembered import Remembered
+
+    name = blob_digest(without_credentials(config.store).encode("utf-8", "surrogateescape")).hex()[:32]
+    reach = Reach(Remembered(os.path.join(config.cache_dir, "seen", name)))
+    if _is_database(config.store):
+        catalog = RememberingCatalog(lambda: SqlCatalog.open(config.store), reach)
+        return _database_store(config, cast("SqlCatalog", catalog), reach), reach
+    root = _directory_of(config.store)
+
+    def open_catalog() -> SqlCatalog:
+        with _plain_errors(root):
+            _check_marker(root)
+            return _embedded_catalog(root)
+
+    catalog = RememberingCatalog(open_catalog, reach)
+    return _embedded_store(root, config, cast("SqlCatalog", catalog), reach), reach
 
 
 def preload() -> None:
     """Import what `connect` will, and open nothing: a process that forks others does so before."""
     from .blobs import directory
-    from .catalog import queries
+    from .catalog import queries, remembering
 
-    del directory, queries
+    del directory, queries, remembering
     importlib.import_module("sqlalchemy.dialects.sqlite")
     for module in ("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "obstore.store"):
         with suppress(ImportError):  # extras
@@ -149,24 +177,27 @@ def _directory_of(location: str) -> str:
     return os.path.abspath(location)
 
 
-def _open(root: str, config: Config) -> Store:
-    from .blobs.directory import DirectoryBlobs
+def _embedded_catalog(root: str) -> SqlCatalog:
     from .catalog.queries import SqlCatalog
-    from .store import Store
 
     _make_folders_again(root)
-    writable = _writable(root)
-    catalog = SqlCatalog.open(_catalog_url(root), read_only=not writable)
+    return SqlCatalog.open(_catalog_url(root), read_only=not _writable(root))
+
+
+def _embedded_store(root: str, config: Config, catalog: SqlCatalog, reach: Reach | None = None) -> Store:
+    from .blobs.directory import DirectoryBlobs
+    from .store import Store
+
     place = catalog.blobs_place()
     return Store(
         catalog=catalog,
-        blobs=DirectoryBlobs(root) if place is None else _blobs_at(place),
+        blobs=DirectoryBlobs(root) if place is None else _blobs_at(place, reach),
         location=root,
         staging_root=os.path.join(root, STAGING),
         drafts_root=os.path.join(root, DRAFTS),
         trees_root=os.path.join(config.cache_dir, "trees"),
         cache=None if place is None else _cache_for(place, config),
-        writable=writable,
+        writable=_writable(root),
     )
 
 
@@ -175,10 +206,14 @@ def _open(root: str, config: Config) -> Store:
 
 def _open_database(config: Config) -> Store:
     from .catalog.queries import SqlCatalog
+
+    return _database_store(config, SqlCatalog.open(config.store))
+
+
+def _database_store(config: Config, catalog: SqlCatalog, reach: Reach | None = None) -> Store:
     from .store import Store
 
     shown = without_credentials(config.store)
-    catalog = SqlCatalog.open(config.store)
     try:
         place = catalog.blobs_place()
         if place is None:
@@ -192,7 +227,7 @@ def _open_database(config: Config) -> Store:
             os.makedirs(local, mode=0o700, exist_ok=True)
         return Store(
             catalog=catalog,
-            blobs=_blobs_at(place),
+            blobs=_blobs_at(place, reach),
             location=shown,
             staging_root=os.path.join(local, STAGING),
             drafts_root=os.path.join(local, DRAFTS),
@@ -222,7 +257,7 @@ def _create_in_database(location: str, blobs: str | None) -> bool:
 # -- where the bytes lie
 
 
-def _blobs_at(place: Mapping[str, Any]) -> Blobs:
+def _blobs_at(place: Mapping[str, Any], reach: Reach | None) -> Blobs:
     from .blobs.directory import DirectoryBlobs
 
     url = place["url"]
@@ -230,7 +265,12 @@ def _blobs_at(place: Mapping[str, Any]) -> Blobs:
         return DirectoryBlobs(url)
     from .blobs.bucket import BucketBlobs
 
-    return BucketBlobs(url, environment=cloud_environment(), can=place.get("can"))
+    bucket = BucketBlobs(url, environment=cloud_environment(), can=place.get("can"))
+    if reach is None:
+        return bucket
+    from .blobs.reached import ReachedBlobs
+
+    return cast("Blobs", ReachedBlobs(bucket, reach))
 
 
 def _cache_for(place: Mapping[str, Any], config: Config) -> Cache | None:

@@ -181,7 +181,8 @@ def mounts(invocation: Invocation, directory: str | None, stats: bool) -> None:
 
     TRANSPORT is how it speaks with the kernel: by the kernel's own protocol, or through libfuse. MODE is how files are
     read: passthrough (by the kernel from the store's own files), no-open or cached (served); with "no resend", readers
-    get an error when a worker dies. RESTARTS counts the workers that had to be replaced.
+    get an error when a worker dies. RESTARTS counts the workers that had to be replaced. Lines below tell what of a
+    store is out of reach; --json has it as `out_of_reach`.
     """
     from ..mount import session, system
 
@@ -194,8 +195,9 @@ def mounts(invocation: Invocation, directory: str | None, stats: bool) -> None:
         if not found:
             raise MountNotFoundError(f"no running mount of artifactfs is at {place}; `artifactfs mounts` lists what is")
     done = session.statistics(directory, state_dir=invocation.config.state_dir) if stats and directory else None
+    lost = [session.out_of_reach(info) for info in found]
     if invocation.output.json:
-        told = [info.to_json() for info in found]
+        told = [{**info.to_json(), "out_of_reach": since} for info, since in zip(found, lost, strict=True)]
         invocation.output.data([{**told[0], "stats": done._asdict()}] if done is not None else told)
         return
     if not found:
@@ -203,6 +205,10 @@ def mounts(invocation: Invocation, directory: str | None, stats: bool) -> None:
     titles = ["MOUNTPOINT", "STORE", "WHERE", "TRANSPORT", "MODE", ">KEEPER", ">WORKER", ">RESTARTS", "SINCE"]
     columns = [Column(title.lstrip(">"), title.startswith(">")) for title in titles]
     invocation.output.table(columns, [_row(info) for info in found])
+    for info, parts in zip(found, lost, strict=True):
+        for part, since in parts.items():
+            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+            invocation.output.line(f"{info.mountpoint}: the store's {part} cannot be reached since {at}")
     if done is not None:
         invocation.output.line(
             f"{done.operations} operations, half of them within {done.p50 * 1000:.3g} ms and 99 % within"
@@ -222,7 +228,7 @@ def mount_worker(
 ) -> None:
     """Serve a mount; started by `mount`."""
     from ..config import load
-    from ..connect import connect, preload
+    from ..connect import connect_mounted, preload
     from ..mount.fuse.waits import WatchedStore
     from ..mount.keeping.nursery import serve_nursery
     from ..mount.shown.owner import Owner
@@ -230,8 +236,15 @@ def mount_worker(
 
     def open_tree(where: str) -> Tree:
         config = load(store=invocation.location, cache_dir=cache_dir)
-        store = WatchedStore(connect(config=config))
-        tree = Tree.open(store, where, entity=config.entity, project=config.project, refresh=refresh)
+        store, reach = connect_mounted(config)
+        tree = Tree.open(
+            WatchedStore(store, reach),
+            where,
+            entity=config.entity,
+            project=config.project,
+            refresh=refresh,
+            reach=reach,
+        )
         tree.owner = Owner(uid, gid, int(umask, 8))
         return tree
 

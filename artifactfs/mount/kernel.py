@@ -222,7 +222,7 @@ class Kernel:
 
     def _failed(self, call: Call, opcode: int, error: Exception) -> int:
         code = errno_of(error)
-        if not is_ordinary(error):
+        if not is_ordinary(error) and not self._tree.reach.tells(error):
             what = str(error) if str(error) else type(error).__name__
             self._log(f"{self._path(call.node)}: {_name(opcode)} answered {errno.errorcode.get(code, code)}; {what}")
         return code

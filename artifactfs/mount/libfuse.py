@@ -195,7 +195,7 @@ class Libfuse:
 
     def _failed(self, name: str, arguments: Sequence[Any], error: BaseException) -> int:
         code = errno_of(error)
-        if not is_ordinary(error):
+        if not is_ordinary(error) and not self._tree.reach.tells(error):
             what = str(error) if str(error) else type(error).__name__
             self._log(f"{self._named(arguments)}: {name} answered {errno.errorcode.get(code, code)}; {what}")
         return code

@@ -14,11 +14,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import Error, InvalidError, MountConflictError, MountError, MountNotFoundError, TransportError
 from ..mounttable import mount_table
+from ..reach import lost_parts
 from . import system, transports
 from .borrowed import borrow
 from .foreground import await_end, ending_when_told, lifeline
@@ -31,7 +32,7 @@ from .keeping.state import MountInfo
 from .keeping.succession import answer_path, request_path
 from .mountpoint import Claim, Notice, check_apart, check_mountpoint, clean_up
 
-__all__ = ["MountInfo", "Statistics", "mount", "mounts", "restart", "statistics", "unmount"]
+__all__ = ["MountInfo", "Statistics", "mount", "mounts", "out_of_reach", "restart", "statistics", "unmount"]
 
 _START_LIMIT = START_LIMIT
 _PATIENCE = 10.0
@@ -190,11 +191,27 @@ def statistics(mountpoint: str, *, state_dir: str) -> Statistics:
     if info.transport != transports.KERNEL:
         raise MountError(f"{place} is mounted by {info.transport}, which counts nothing")
     try:
-        descriptor = os.open(f"/proc/{info.keeper_pid}/fd/{info.memory}", os.O_RDWR | os.O_CLOEXEC)
+        with _memory_of(info) as memory:
+            return read_statistics(memory)
     except OSError as error:
         raise MountError(f"what {place} has done cannot be read; {error.strerror}") from None
+
+
+def out_of_reach(info: MountInfo) -> dict[str, float]:
+    """Of the parts of a mount's store that are out of reach, `catalog` and `blobs`: since when (seconds since 1970)."""
     try:
-        return read_statistics(Memory(descriptor))
+        with _memory_of(info) as memory:
+            return lost_parts(memory.reach)
+    except OSError:  # it is not ours to look into, or has ended meanwhile
+        return {}
+
+
+@contextlib.contextmanager
+def _memory_of(info: MountInfo) -> Iterator[Memory]:
+    """The memory file of a running mount. Raises OSError."""
+    descriptor = os.open(f"/proc/{info.keeper_pid}/fd/{info.memory}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield Memory(descriptor)
     finally:
         os.close(descriptor)
 

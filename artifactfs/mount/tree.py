@@ -6,7 +6,8 @@
 
 Owns the shape, names, modes, times, extended attributes, and how long each answer stays true. What may change is read
 from the catalog, kept, and looked at again when the catalog has moved on, which is asked at most every `refresh`
-seconds; the rest of that time is how long an answer holds. While the catalog is out of reach, what was seen last stays.
+seconds; the rest of that time is how long an answer holds. While the catalog is out of reach, what was seen last stays,
+by this process or, where it has not seen it, by another one of the user's.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import xxhash
 
 from ..errors import MissingBlobError, NotFoundError, UnavailableError
 from ..names import HIDDEN, parse_version_name, shown
+from ..reach import UNREADABLE, Reach
 from ..reader import BytesBlob, OpenBlob
 from ..records import Alias, Collection, Location, Member, Membership, Namespace, Touched, Version
+from ..remembered import Remembered
 from ..treeindex import Listed, Node, TreeIndex
 from .shown.documents import artifact_json, readme
-from .shown.freshness import UNREADABLE, Freshness, Newest
+from .shown.freshness import Freshness, Newest
 from .shown.heldlevels import HeldLevels
 from .shown.kept import Kept
 from .shown.levels import DIRECTORY, FIRST_OFFSET, LINK, SECOND, Level, LevelChild, version_node
@@ -145,7 +148,7 @@ class Tree:
 
     `where` is what it shows, written so that `Tree.open` finds the same again (a version by number). `started`
     (nanoseconds) is the time of directories that have none of their own, `owner` whose all of it is. `log` is told what
-    had to be left out.
+    had to be left out. `reach` is what the store's catalog goes by, and what the tree itself remembers by.
     """
 
     def __init__(
@@ -155,9 +158,11 @@ class Tree:
         where: str = "",
         *,
         refresh: float = 1.0,
+        reach: Reach | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.where = where
+        self.reach = reach or Reach(Remembered(None))
         self.refresh = refresh
         self.owner = Owner.of_process()
         self.started = time.time_ns()
@@ -167,7 +172,7 @@ class Tree:
         self._root = root
         self._clock = clock
         self._freshness = Freshness(store.catalog, refresh, clock)
-        self._levels = HeldLevels(store.catalog, _KEPT_LEVELS, lambda: self.started, self._drop)
+        self._levels = HeldLevels(store.catalog, _KEPT_LEVELS, lambda: self.started, self._drop, self.reach.remembered)
         self._views: Kept[tuple[int, int], _View] = Kept(_KEPT_VIEWS)
         # Mapped pages count as memory of all who map them: so what is mapped is bounded in bytes too.
         self._trees: Kept[bytes, TreeIndex] = Kept(_KEPT_TREES, weigh=attrgetter("size"), heaviest=_KEPT_TREE_BYTES)
@@ -178,7 +183,16 @@ class Tree:
         self._dropped: Kept[str, bool] = Kept(_KEPT_LEVELS)
 
     @classmethod
-    def open(cls, store: TreeStore, where: str, *, entity: str, project: str, refresh: float = 1.0) -> Tree:
+    def open(
+        cls,
+        store: TreeStore,
+        where: str,
+        *,
+        entity: str,
+        project: str,
+        refresh: float = 1.0,
+        reach: Reach | None = None,
+    ) -> Tree:
         """The tree of `where`: "" (the store), an entity, `entity/project`, or a version's name.
 
         A version is `[[entity/]project/]collection:alias|vN`, or `entity/project/collection` for its latest; an alias
@@ -191,7 +205,8 @@ class Tree:
             name = parse_version_name(where).within(entity, project)
             collection = catalog.collection(name.entity or entity, name.project or project, name.collection)
             member = catalog.membership(collection.id, name.version or "")
-            return cls(store, version_node(member.version.id, member.link_id), member.qualified_name, refresh=refresh)
+            node = version_node(member.version.id, member.link_id)
+            return cls(store, node, member.qualified_name, refresh=refresh, reach=reach)
         if len(parts) == 2:
             root = node_id(Kind.PROJECT, catalog.project(*parts).id)
         elif parts:
@@ -201,7 +216,7 @@ class Tree:
                 raise NotFoundError(f"{error}; to mount a version, write {shown(where + ':latest')[1:-1]}") from None
         else:
             root = ROOT
-        return cls(store, root, where, refresh=refresh)
+        return cls(store, root, where, refresh=refresh, reach=reach)
 
     def follow(self, newest: Newest) -> None:
         """Heed what other processes of the mount tell of changes, and tell them."""
@@ -385,9 +400,10 @@ class Tree:
             level = self._levels.level(node, change)
         except UNREADABLE:
             self._freshness.failed(began)
-            if seen is None:
+            recalled = self._levels.recalled(node)
+            if recalled is None:
                 raise
-            return seen, valid
+            level = recalled
         if level is not seen:
             self._note_children(node, level, seen)
         return level, valid

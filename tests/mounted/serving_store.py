@@ -9,7 +9,7 @@ import sys
 
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.config import load
-from artifactfs.connect import connect
+from artifactfs.connect import connect_mounted
 from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.nursery import serve_nursery
 from artifactfs.mount.tree import Tree
@@ -26,8 +26,9 @@ def main() -> int:
         SqlCatalog.watch = Deaf.watch  # type: ignore[method-assign]
 
     def open_tree(where: str) -> Tree:
-        store = connect(config=load(store=location, cache_dir=cache))
-        return Tree.open(WatchedStore(store), where, entity="me", project="demo", refresh=float(refresh))
+        store, reach = connect_mounted(load(store=location, cache_dir=cache))
+        here = {"entity": "me", "project": "demo", "refresh": float(refresh)}
+        return Tree.open(WatchedStore(store, reach), where, reach=reach, **here)
 
     return serve_nursery(handover, open_tree)
 

@@ -4,6 +4,7 @@ It tells the workers first, by the newest change in the memory file, and then th
 An answer that was under way meanwhile may put an older one in the kernel's memory after that: so once the requests that
 were in hand are answered, the kernel is told again. How far it was told lies in the memory file too, and another herald
 goes on from there. Where the catalog cannot tell what changed, every directory that the kernel knows is looked through.
+What is out of reach it tries again, so that this shows also where nobody reads.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ...errors import Error
+from ...reach import UNREADABLE, Part
 from ...records import Touched
-from ..shown.freshness import UNREADABLE
 from ..shown.heldlevels import node_of
 from ..shown.nodes import ROOT, Kind, split
 from ..tree import Tree
@@ -77,11 +78,16 @@ class Herald:
             self._failure = ""
         except UNREADABLE as error:
             self._fail(error)
+        self._tree.reach.look_for_blobs()
         if self._again:
             self._glance = min(self._glance * 2, _LONGEST_GLANCE)
             return self._glance
         self._glance = _FIRST_GLANCE
-        return _LONGEST_PAUSE if self._watch is not None else self._refresh
+        pause = _LONGEST_PAUSE if self._watch is not None else self._refresh
+        for part in Part:  # nobody else may ask, and `mounts` tells what is out of reach
+            if self._tree.reach.is_lost(part):
+                pause = min(pause, max(self._tree.reach.rest(part), _SHORTEST_PAUSE))
+        return pause
 
     def _is_over(self, ended: int, seconds: float) -> bool:
         """Wait for a change, so long at most; True when there is nothing more to do."""
@@ -100,7 +106,7 @@ class Herald:
         return ended in ready
 
     def _fail(self, error: Error) -> None:
-        if str(error) != self._failure:
+        if str(error) != self._failure and not self._tree.reach.tells(error):
             self._failure = str(error)
             self._log(f"what changes is not seen at once; {error}")
 

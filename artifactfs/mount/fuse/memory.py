@@ -11,6 +11,7 @@ once, so a process that is killed leaves each word as it was or as it was to be.
     5        the change up to which the kernel was told of names that changed
     8..31    the table of open files' own (openfiles.py)
     32, 33   how many were ever noted in each of the two rings
+    40..55   what of the store is out of reach (reach.py)
     128..255 ring of requests that a worker died of: unique, deaths
     256..511 ring of requests that were answered with EINTR: unique
     512      what dead workers had done, laid out as a flight
@@ -29,9 +30,11 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
+from ...reach import WORDS as REACH_WORDS
 from .protocol import RESENT
 
 WORKERS: Final = 16
@@ -44,6 +47,7 @@ _MAGIC = int.from_bytes(b"afsmoun2", "little")
 _CACHED, _PASSTHROUGH = 1, 2
 _MINOR_AND_MODE, _FLAGS, _NEWEST, _RESENDS, _TOLD = 1, 2, 3, 4, 5
 _DEADLY_COUNT, _INTERRUPTED_COUNT = 32, 33
+_REACH_AT = 40
 _DEADLY_AT, _DEADLY_RING = 128, 64
 _INTERRUPTED_AT, _INTERRUPTED_RING = 256, 256
 _PAST_AT = 512
@@ -175,6 +179,20 @@ class Memory:
     @told_change.setter
     def told_change(self, change: int) -> None:
         self.words[_TOLD] = change
+
+    @property
+    def reach(self) -> memoryview:
+        """The words that tell what of the store is out of reach."""
+        return self.words[_REACH_AT : _REACH_AT + REACH_WORDS]
+
+    @contextmanager
+    def holding_reach(self) -> Iterator[None]:
+        """Keep other processes from changing them. By one thread of a process at a time."""
+        fcntl.lockf(self.descriptor, fcntl.LOCK_EX, 1, _REACH_AT * _WORD)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, _REACH_AT * _WORD)
 
     @property
     def resends(self) -> int:

@@ -1,15 +1,19 @@
 """WatchedStore: a store whose calls mark the thread that makes them as waiting, in the memory file.
 
 A request that waits for a store is no hang, however long it takes, and it alone is answered when its reader is
-interrupted. What the mark lies in is the thread's flight (memory.py); threads without one are not marked.
+interrupted. What the mark lies in is the thread's flight (memory.py); threads without one are not marked. What it says
+of the store's reach (reach.py) is that bytes could not be had, after all that the reader tried.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from ...errors import UnavailableError
+from ...reach import Part, Reach
 from ...reader import BytesBlob, OpenBlob
 from ...records import Location, Version
 from ...treeindex import TreeIndex
@@ -43,13 +47,25 @@ def waiting(call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
         words[at] = before
 
 
-class WatchedStore:
-    """A TreeStore, watched."""
+def _reaching(reach: Reach | None, call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+    """Do what may wait for bytes; that they cannot be had is told."""
+    began = time.monotonic_ns()
+    try:
+        return waiting(call, *arguments, **named)
+    except UnavailableError as error:
+        if reach is not None and not reach.is_of(Part.CATALOG, error):
+            reach.failed(Part.BLOBS, error, began)
+        raise
 
-    def __init__(self, store: TreeStore) -> None:
+
+class WatchedStore:
+    """A TreeStore, watched. `reach` is told when its blobs do not answer."""
+
+    def __init__(self, store: TreeStore, reach: Reach | None = None) -> None:
         self._store = store
+        self._reach = reach
         self._catalog = cast(Browsing, _Watched(store.catalog))
-        self._reader = _WatchedReader(store.reader)
+        self._reader = _WatchedReader(store.reader, reach)
 
     @property
     def catalog(self) -> Browsing:
@@ -60,10 +76,10 @@ class WatchedStore:
         return self._reader
 
     def tree_of(self, version: Version) -> TreeIndex:
-        return waiting(self._store.tree_of, version)
+        return _reaching(self._reach, self._store.tree_of, version)
 
     def manifest_bytes(self, version: Version) -> bytes:
-        return waiting(self._store.manifest_bytes, version)
+        return _reaching(self._reach, self._store.manifest_bytes, version)
 
 
 class _Watched:
@@ -80,22 +96,24 @@ class _Watched:
 
 
 class _WatchedReader:
-    def __init__(self, reader: BlobReader) -> None:
+    def __init__(self, reader: BlobReader, reach: Reach | None) -> None:
         self._reader = reader
+        self._reach = reach
 
     def open(self, blob: bytes, size: int, hint: Location | None = None, *, blocks: bytes | None = None) -> OpenBlob:
-        opened = waiting(self._reader.open, blob, size, hint, blocks=blocks)
-        return opened if isinstance(opened, BytesBlob) else _WatchedBlob(opened)
+        opened = _reaching(self._reach, self._reader.open, blob, size, hint, blocks=blocks)
+        return opened if isinstance(opened, BytesBlob) else _WatchedBlob(opened, self._reach)
 
     def share(self, blob: bytes, size: int, location: Location | None, *, blocks: bytes | None = None) -> float:
         return self._reader.share(blob, size, location, blocks=blocks)
 
 
 class _WatchedBlob(OpenBlob):
-    def __init__(self, blob: OpenBlob) -> None:
+    def __init__(self, blob: OpenBlob, reach: Reach | None) -> None:
         self.size = blob.size
         self.local_path = blob.local_path
         self._blob = blob
+        self._reach = reach
 
     def fileno(self) -> int | None:
         descriptor = waiting(self._blob.fileno)
@@ -103,10 +121,10 @@ class _WatchedBlob(OpenBlob):
         return descriptor
 
     def read(self, offset: int, length: int) -> bytes:
-        return waiting(self._blob.read, offset, length)
+        return _reaching(self._reach, self._blob.read, offset, length)
 
     def readinto(self, buffer: bytearray | memoryview, offset: int) -> int:
-        return waiting(self._blob.readinto, buffer, offset)
+        return _reaching(self._reach, self._blob.readinto, buffer, offset)
 
     def expect(self, offset: int, length: int) -> None:
         self._blob.expect(offset, length)

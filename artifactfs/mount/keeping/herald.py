@@ -20,8 +20,11 @@ from .orders import Handover
 def serve_herald(given: Handover, open_tree: Callable[[str], Tree]) -> int:
     """Tell workers and kernel of the store's changes until the keeper is gone; the exit code."""
     tree = open_tree(given.where)
-    tree.started, tree.log = given.started, log
-    herald = Herald(given.device, tree, Memory(given.memory), log)
+    tree.started = given.started
+    tree.log = tree.reach.log = log
+    memory = Memory(given.memory)
+    tree.reach.share(memory.reach, memory.holding_reach)
+    herald = Herald(given.device, tree, memory, log)
     state.report_ready(given.report, {})
     herald.serve(given.alive)
     while os.read(given.alive, 1):

@@ -18,6 +18,7 @@ from types import FrameType
 
 from ...errors import MountError
 from .. import system
+from ..fuse.memory import Memory
 from ..transports import LIBFUSE
 from . import state
 from .farewell import detach
@@ -42,6 +43,7 @@ class LibfuseKeeper:
         pid = os.getpid()
         self._self = pid, system.process_start(pid) or 0
         self._alive, self._alive_end = os.pipe()
+        self._memory = Memory.create()
         self._worker, self._report = self._start_worker(device)
         self._worker_descriptor = os.pidfd_open(self._worker)
         os.close(device)
@@ -74,6 +76,7 @@ class LibfuseKeeper:
             resend=False,
             keeper_start=self._self[1],
             device=self._mounted,
+            memory=self._memory,
         )
         state.write(self._orders.state, info)
         return info
@@ -114,7 +117,7 @@ class LibfuseKeeper:
         report, told = os.pipe()
         handover = Handover(
             device=device,
-            memory=-1,
+            memory=self._memory,
             alive=self._alive,
             orders=-1,
             mountpoint=orders.mountpoint,
@@ -133,7 +136,7 @@ class LibfuseKeeper:
         worker = os.fork()
         if worker == 0:
             try:
-                become(words, orders.home, [device, self._alive, told])
+                become(words, orders.home, [device, self._memory, self._alive, told])
             except OSError as error:
                 log(f"{words[0]} cannot be run; {error.strerror}")
             os._exit(127)

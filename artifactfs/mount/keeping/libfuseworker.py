@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 
 from ...errors import MountError, TransportError
+from ..fuse.memory import Memory
 from ..libfuse import Libfuse
 from ..tree import Tree
 from . import state
@@ -35,7 +36,9 @@ def serve_libfuse(given: Handover, open_tree: Callable[[str], Tree]) -> int:
     try:
         tree = open_tree(given.where)
         tree.started = given.started
-        tree.log = log
+        tree.log = tree.reach.log = log
+        memory = Memory(given.memory)
+        tree.reach.share(memory.reach, memory.holding_reach)
         tree.ask_every(tree.refresh / 2)  # the kernel keeps each answer for as long again
         served = Libfuse(given.device, tree, log, owner=tree.owner, source=given.source, valid=tree.refresh)
         threading.Thread(target=_serve, args=(served, over_end), name="libfuse", daemon=True).start()

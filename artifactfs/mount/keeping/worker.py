@@ -36,8 +36,9 @@ def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
     try:
         tree = open_tree(given.where)
         tree.started = given.started
-        tree.log = log
+        tree.log = tree.reach.log = log
         tree.follow(memory)
+        tree.reach.share(memory.reach, memory.holding_reach)
         kernel = Kernel(
             given.device,
             tree,

@@ -10,10 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from ...errors import NotAllowedError, StoreError
-
-UNREADABLE = (StoreError, NotAllowedError)
-"""What a catalog raises that cannot be read now. What was seen last stays."""
+from ...reach import UNREADABLE
 
 _LONGEST_REST = 30.0
 _PATIENCE = 5.0

@@ -2,7 +2,8 @@
 
 Owns what is read from the catalog for which directory. When the catalog has moved on it is asked once which names its
 changes touched; a level is then read anew for these names alone, and not at all when there are none of it among them.
-Where the catalog cannot tell any more, every level is read again when somebody looks at it.
+Where the catalog cannot tell any more, every level is read again when somebody looks at it. Each is remembered on disk
+as it was read last, for the time when the catalog is out of reach and a process has not seen it itself.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from typing import Protocol
 from ...errors import NotFoundError
 from ...names import version_number
 from ...records import Alias, Collection, Member, Namespace, Touched
+from ...remembered import Remembered
 from .levels import (
     Level,
     LevelChild,
     alias_children,
+    children_from_json,
+    children_to_json,
     collection_children,
     member_children,
     namespace_children,
@@ -49,14 +53,20 @@ def node_of(touched: Touched) -> int:
     return ROOT if touched.below == "store" else node_id(_KINDS[touched.below], touched.id)
 
 
-class _Held:
-    """A level, and what is known to be otherwise in it: names, None for any. `reading` is held by who reads them anew,
-    who has them in `taken` until they are read."""
+def _key(node: int) -> str:
+    """What a level is remembered by."""
+    return f"level {node}"
 
-    __slots__ = ("level", "pending", "reading", "taken")
+
+class _Held:
+    """A level as it was at a change, and what is known to be otherwise in it: names, None for any. `reading` is held by
+    who reads them anew, who has them in `taken` until they are read."""
+
+    __slots__ = ("change", "level", "pending", "reading", "taken")
 
     def __init__(self) -> None:
         self.level: Level | None = None
+        self.change = -1
         self.pending: set[str | None] = {None}
         self.taken: set[str | None] = set()
         self.reading = threading.Lock()
@@ -69,9 +79,15 @@ class HeldLevels:
     """
 
     def __init__(
-        self, catalog: Listings, limit: int, otherwise: Callable[[], int], dropped: Callable[[str], None]
+        self,
+        catalog: Listings,
+        limit: int,
+        otherwise: Callable[[], int],
+        dropped: Callable[[str], None],
+        remembered: Remembered | None = None,
     ) -> None:
         self._catalog = catalog
+        self._remembered = remembered
         self._limit = limit
         self._otherwise = otherwise
         self._dropped = dropped
@@ -95,29 +111,61 @@ class HeldLevels:
 
     def level(self, node: int, change: int) -> Level:
         """The level as it is at that change, or newer. Raises what the catalog raises; then it stays as it was."""
-        level = self.current(node, change)
-        if level is not None:
-            return level
+        current = self.current(node, change)
+        if current is not None:
+            return current
         self._follow(change)
-        with self._guard:
-            held = self._held.setdefault(node, _Held())
-            self._held.move_to_end(node)
-            while len(self._held) > self._limit:
-                self._held.popitem(last=False)
+        held = self._hold(node)
         with held.reading:
             with self._guard:
                 held.taken = held.pending
                 held.pending = set()  # for what is touched while it is read
             try:
-                if held.level is None or held.taken:
-                    held.level = self._read(node, held.level, held.taken)
+                level = held.level
+                if level is None or held.taken:
+                    level = self._read(node, level, held.taken)
+                    self._take(node, held, level, change)
             except BaseException:
                 with self._guard:
                     held.pending |= held.taken
                 raise
             finally:
                 held.taken = set()
+            return level
+
+    def recalled(self, node: int) -> Level | None:
+        """The level as it was seen last by this process or another one, with the catalog out of reach; None where
+        nobody saw it."""
+        held = self._held.get(node)
+        kept = self._remembered.get(_key(node)) if self._remembered is not None else None
+        if kept is None or (held is not None and held.level is not None and held.change >= kept.change):
+            return None if held is None else held.level
+        children = children_from_json(kept.value)
+        if children is None:
+            return None if held is None else held.level
+        held = self._hold(node)
+        with self._guard:
+            held.level, held.change = Level(children, self._otherwise()), kept.change
+            held.pending.add(None)
             return held.level
+
+    def _hold(self, node: int) -> _Held:
+        with self._guard:
+            held = self._held.setdefault(node, _Held())
+            self._held.move_to_end(node)
+            while len(self._held) > self._limit:
+                self._held.popitem(last=False)
+            return held
+
+    def _take(self, node: int, held: _Held, level: Level, change: int) -> None:
+        """Hold a level that was read."""
+        is_new = level is not held.level
+        held.level, held.change = level, change
+        if is_new and self._remembered is not None:
+            if len(level.children) <= _MOST_NAMES:
+                self._remembered.put(_key(node), children_to_json(level.children), change)
+            else:
+                self._remembered.put_soon(_key(node), lambda: children_to_json(level.children), change)
 
     # -- following the catalog
 

@@ -17,7 +17,7 @@ import xxhash
 from ...errors import Error, StoreError
 from ...names import check_alias, check_name, shown
 from ...records import Alias, Collection, Member, Namespace
-from .nodes import INDEX_LIMIT, ROW_LIMIT, Kind, node_id
+from .nodes import INDEX_LIMIT, ROW_LIMIT, Kind, node_id, split
 
 Row = TypeVar("Row")
 
@@ -31,6 +31,7 @@ SECOND = 10**9
 
 _ALIAS_OFFSETS = 1 << 40
 _ALIAS_PLACES = 1 << 62
+_OFFSET_LIMIT = 1 << 63
 _LATEST_TIME = 1 << 63
 _PRINTS = 1 << 64
 
@@ -116,6 +117,34 @@ def alias_children(aliases: Iterable[Alias], created: Mapping[int, int], dropped
     """The aliases of a collection that point to a version which is there; `created` has the time of each number."""
     pointing = (alias for alias in aliases if alias.number in created)
     return list(_shown(pointing, lambda alias: _link(alias, created[alias.number]), dropped))
+
+
+def children_to_json(children: Iterable[LevelChild]) -> list[list[int | str | None]]:
+    """Children as JSON, to be remembered."""
+    return [
+        [child.offset, child.name.decode(), child.node, child.mode, child.created, child.directories]
+        for child in children
+    ]
+
+
+def children_from_json(value: object) -> list[LevelChild] | None:
+    """What `children_to_json` made, checked as the rows that it was made of; None where it is anything else."""
+    try:
+        return [_child(*row) for row in value] if isinstance(value, list) else None
+    except (TypeError, ValueError, Error):
+        return None
+
+
+def _child(offset: int, name: str, node: int, mode: int, created: int, directories: int | None) -> LevelChild:
+    kind = split(node)[0]
+    if kind == Kind.ALIAS:
+        check_alias(name)
+    else:
+        check_name("name", name)
+    if mode != (LINK if kind == Kind.ALIAS else DIRECTORY) or not Kind.ENTITY <= kind <= Kind.LINK:
+        raise StoreError(f"{shown(name)} is not what was remembered")
+    place = _bounded(offset, _OFFSET_LIMIT, "offset")
+    return LevelChild(place, name.encode(), node, mode, _time(created), _count(directories))
 
 
 def number_of(child: LevelChild) -> int | None:

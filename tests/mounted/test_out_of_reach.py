@@ -1,0 +1,182 @@
+"""With its catalog gone, a mount goes on: what anybody saw is shown, the rest is EIO, and it is said once."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import end, no_fuse, take_down, until
+
+from artifactfs.artifact import Artifact
+from artifactfs.connect import connect, create_store
+from artifactfs.mount import session
+from artifactfs.mount.session import MountInfo
+
+SERVING = Path(__file__).parent / "serving_store.py"
+SEEN = "me/demo/dataset/seen"
+UNSEEN = "me/demo/dataset/unseen"
+FILES = {"a.txt": b"one\n", "deep/b.bin": bytes(range(256)) * 2000}
+WORKERS = 2
+
+
+class Place:
+    """A store with two collections, and mounts of it that share a cache."""
+
+    def __init__(self, root: Path, state_dir: Path) -> None:
+        self.root = root
+        self.state_dir = str(state_dir)
+        self.catalog = root / "store/catalog.db"
+        self._away = root / "away.db"
+        self._mounts: list[Path] = []
+        create_store(str(root / "store"))
+        for name in ("seen", "unseen"):
+            self.log(name, "")
+
+    def log(self, name: str, text: str, *aliases: str) -> None:
+        store = connect(str(self.root / "store"))
+        try:
+            draft = Artifact(name, "dataset", staging_root=lambda: store.staging_root).draft
+            for path, data in FILES.items():
+                with draft.new_file(path, "wb") as file:
+                    file.write(data + text.encode())
+            store.log(draft, aliases=aliases, entity="me", project="demo")
+        finally:
+            store.close()
+
+    def mount(self, transport: str = "kernel", cache: str = "cache") -> Path:
+        place = self.root / f"mnt{len(self._mounts)}"
+        place.mkdir()
+        self._mounts.append(place)
+        store = str(self.root / "store")
+        session.mount(
+            str(place),
+            [sys.executable, str(SERVING), store, str(self.root / cache), "0.2", "hears"],
+            store=store,
+            state_dir=self.state_dir,
+            workers=WORKERS,
+            transport=transport,
+        )
+        return place
+
+    def go_away(self) -> None:
+        self.catalog.rename(self._away)
+
+    def come_back(self) -> None:
+        self._away.rename(self.catalog)
+
+    def info(self, place: Path) -> MountInfo:
+        return next(info for info in session.mounts(self.state_dir) if info.mountpoint == str(place))
+
+    def lost(self, place: Path) -> set[str]:
+        """What `mounts` says is out of reach."""
+        return set(session.out_of_reach(self.info(place)))
+
+    def said(self, words: str) -> int:
+        """How many lines of the logs have these words."""
+        logs = sorted((Path(self.state_dir) / "mounts").glob("*.log"))
+        return sum(words in line for path in logs for line in path.read_text().splitlines())
+
+    def close(self) -> None:
+        infos = session.mounts(self.state_dir)
+        for place in self._mounts:
+            take_down(place)
+        for info in infos:
+            end(info.keeper_pid)
+
+
+@pytest.fixture
+def place(tmp_path: Path, own_home: Path) -> Iterator[Place]:
+    reason = no_fuse()
+    if reason:
+        pytest.skip(reason)
+    made = Place(tmp_path, own_home / ".local/state/artifactfs")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def look(mount: Path) -> None:
+    """See all there is of one collection; it is as it was logged."""
+    assert os.listdir(mount) == ["me"] and os.listdir(mount / "me") == ["demo"]
+    assert sorted(os.listdir(mount / SEEN)) == ["best", "latest", "v0", "v1"]
+    assert os.readlink(mount / SEEN / "best") == os.readlink(mount / SEEN / "latest") == "v1"
+    version = mount / SEEN / "latest"
+    assert {name: (version / name).read_bytes() for name in FILES} == {n: d + b"new" for n, d in FILES.items()}
+    assert os.getxattr(version, "user.artifactfs.name") == b"me/demo/seen:v1"
+    assert json.loads((version / ".artifactfs/artifact.json").read_bytes())["aliases"] == ["best", "latest"]
+    assert sorted(json.loads((version / ".artifactfs/manifest.json").read_bytes())["contents"]) == sorted(FILES)
+
+
+def refused(path: Path) -> int | None:
+    """The errno of a look at the path."""
+    try:
+        os.listdir(path)
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def test_what_was_seen_stays_whoever_saw_it_and_all_comes_back(place: Place) -> None:
+    place.log("seen", "new", "best")
+    first = place.mount()
+    look(first)
+    place.go_away()
+    assert until(lambda: place.lost(first) == {"catalog"})
+    look(first)
+    for pid in place.info(first).worker_pids:
+        os.kill(pid, signal.SIGKILL)
+    assert until(lambda: len(place.info(first).worker_pids) == WORKERS and place.info(first).restarts >= WORKERS)
+    look(first)
+    second = place.mount()  # where neither a worker nor the kernel has seen anything
+    look(second)
+    for mount in (first, second):
+        assert refused(mount / UNSEEN) == errno.EIO
+        assert refused(mount / SEEN / "v0/deep") == errno.EIO
+        look(mount)
+    assert until(lambda: place.lost(second) == {"catalog"})
+    assert [set(one["out_of_reach"]) for one in json.loads(mounts("--json"))] == [{"catalog"}] * 2
+    assert mounts().count("the store's catalog cannot be reached since ") == 2
+    place.come_back()
+    place.log("unseen", "more")
+    for mount in (first, second):
+        assert until(lambda mount=mount: not place.lost(mount))  # type: ignore[misc]
+        assert until(lambda mount=mount: refused(mount / UNSEEN) is None)  # type: ignore[misc]
+        assert until(lambda mount=mount: sorted(os.listdir(mount / UNSEEN)) == ["latest", "v0", "v1"])  # type: ignore[misc]
+        assert (mount / SEEN / "v0/a.txt").read_bytes() == FILES["a.txt"]
+        look(mount)
+    assert place.said("the catalog is out of reach") == place.said("the catalog answers again") == 2
+    assert place.said("answered EIO") == 0 and place.said("not seen at once") == 0
+    assert [one["out_of_reach"] for one in json.loads(mounts("--json"))] == [{}, {}] and "reached" not in mounts()
+
+
+def mounts(*words: str) -> str:
+    """What the command says."""
+    command = [sys.executable, "-m", "artifactfs.cli.main", *words, "mounts"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_nothing_is_mounted_of_a_store_that_nobody_saw(place: Place) -> None:
+    place.go_away()
+    with pytest.raises(Exception, match="lost its"):
+        place.mount(cache="other")
+
+
+def test_a_mount_by_libfuse_goes_on_too(place: Place) -> None:
+    place.log("seen", "new", "best")
+    mount = place.mount("libfuse")
+    look(mount)
+    place.go_away()
+    assert until(lambda: refused(mount / UNSEEN) == errno.EIO and place.lost(mount) == {"catalog"})
+    look(mount)
+    look(place.mount("libfuse"))
+    place.come_back()
+    assert until(lambda: refused(mount / UNSEEN) is None and not place.lost(mount))
+    assert place.said("the catalog is out of reach") >= 1 and place.said("answered EIO") == 0
