@@ -21,8 +21,8 @@ from .fuse import protocol
 from .fuse.answers import BODY, Answer, Answers, Call, Log, unknown
 from .fuse.heldblobs import MAX_READ
 from .fuse.interrupts import Interrupts
+from .fuse.memory import DEADLY, Agreement, Memory
 from .fuse.memory import THREADS as MOST_THREADS
-from .fuse.memory import Agreement, Memory
 from .fuse.openfiles import OpenFiles
 from .fuse.protocol import RESENT, Opcode
 from .fuse.waits import watch_here
@@ -30,8 +30,6 @@ from .shown.owner import Owner
 from .tree import Tree
 
 THREADS: Final = 4
-_DEADLY: Final = 4
-"""Workers that died with a request in hand before it is given up."""
 _FAREWELL: Final = 2.0
 _BEAT: Final = 5.0
 """Seconds between two beats of a worker that has nothing to do."""
@@ -185,9 +183,9 @@ class Kernel:
             handler, minimum = self._handlers.get(opcode, _UNKNOWN)
             if announced != length or length < BODY + minimum:
                 raise Refusal(errno.EINVAL)
-            if call.unique & RESENT and self._memory.deaths(call.unique) >= _DEADLY:
+            if call.unique & RESENT and self._memory.guilt(call.unique) >= DEADLY:
                 # The tree is not asked for its path, which may be what they died of.
-                self._log(f"node {call.node:#x}: {_name(opcode)} answered EIO; {_DEADLY} workers died of it")
+                self._log(f"node {call.node:#x}: {_name(opcode)} answered EIO; workers die of it")
                 raise Refusal(errno.EIO)
             body = handler(call)
             if body is None:

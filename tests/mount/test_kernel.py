@@ -23,6 +23,7 @@ from artifactfs.errors import DamageError
 from artifactfs.mount.fuse import protocol
 from artifactfs.mount.fuse.answers import Call
 from artifactfs.mount.fuse.heldblobs import MAX_READ
+from artifactfs.mount.fuse.memory import DEADLY
 from artifactfs.mount.fuse.protocol import Opcode
 from artifactfs.mount.fuse.stats import statistics
 from artifactfs.mount.fuse.waits import waiting
@@ -556,7 +557,21 @@ def test_a_request_that_workers_died_of_is_given_up(peer: Peer) -> None:
         peer.memory.accuse(5)
     answer = peer.raw(bytes(request))
     assert answer == (errno.EIO, b"")
-    assert "getattr answered EIO; 4 workers died of it" in peer.log[-1]
+    assert "getattr answered EIO; workers die of it" in peer.log[-1]
+
+
+def test_a_request_that_was_in_hand_when_workers_were_killed_is_none_of_those(peer: Peer) -> None:
+    node = peer.find(f"{MNIST}/v0/a.txt")
+    request = bytearray(peer.request(Opcode.GETATTR, node, bytes(16)))
+    unique = peer._unique = peer._unique | protocol.RESENT
+    struct.pack_into("=Q", request, 8, unique)
+    peer.memory.flight(5, 0).begin(unique, Opcode.GETATTR, 1)
+    for _ in range(DEADLY - 1):
+        peer.memory.accuse(5, 1)
+    answer = peer.raw(bytes(request))
+    assert answer is not None and answer[0] == 0
+    peer.memory.accuse(5, 1)
+    assert peer.raw(bytes(request)) == (errno.EIO, b"")
 
 
 def test_what_is_in_hand_and_what_was_done_is_written_down(passing: Peer, held_up: HeldUp) -> None:

@@ -8,7 +8,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from artifactfs.mount.fuse.memory import BYTES, HITS, READS, SINCE, THREADS, WAITING, WORKERS, Agreement, Memory
+from artifactfs.mount.fuse.memory import (
+    BYTES,
+    CRASH,
+    DEADLY,
+    HITS,
+    READS,
+    SINCE,
+    THREADS,
+    WAITING,
+    WORKERS,
+    Agreement,
+    Memory,
+)
 from artifactfs.mount.fuse.protocol import RESENT
 from artifactfs.mount.fuse.stats import percentile, statistics
 
@@ -159,12 +171,12 @@ def test_deaths_are_counted_for_what_was_in_hand(memory: Memory) -> None:
         waiting.words[waiting.at + WAITING] = 1
         memory.accuse(1, waiting=False)
         memory.leave(1)
-    assert (memory.deaths(42), memory.deaths(44), memory.deaths(46)) == (4, 0, 0)
+    assert (memory.guilt(42), memory.guilt(44), memory.guilt(46)) == (DEADLY, 0, 0)
     memory.enter(1, 1)
     memory.flight(1, 0).begin(44, 15, 0)
-    memory.accuse(1)
-    assert memory.deaths(44) == 1
+    memory.accuse(1, 1)
+    assert memory.guilt(44) == 1
     for unique in range(100, 300, 2):
         memory.flight(1, 0).begin(unique, 15, 0)
         memory.accuse(1)
-    assert (memory.deaths(42), memory.deaths(298)) == (0, 1)
+    assert (memory.guilt(42), memory.guilt(298)) == (0, CRASH)

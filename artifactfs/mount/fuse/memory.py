@@ -12,7 +12,7 @@ once, so a process that is killed leaves each word as it was or as it was to be.
     8..31    the table of open files' own (openfiles.py)
     32, 33   how many were ever noted in each of the two rings
     40..55   what of the store is out of reach (reach.py)
-    128..255 ring of requests that a worker died of: unique, deaths
+    128..255 ring of requests that a worker died of: unique, guilt
     256..511 ring of requests that were answered with EINTR: unique
     512      what dead workers had done, laid out as a flight
     1024     16 workers of 65 records of 64 words: one of its own, then one flight for each of its threads
@@ -41,6 +41,11 @@ WORKERS: Final = 16
 """Most workers of a mount."""
 THREADS: Final = 64
 """Most threads of a worker."""
+
+CRASH: Final = 16
+"""The guilt of what a worker had in hand when it crashed; a kill from outside counts 1, as it is rather chance."""
+DEADLY: Final = 4 * CRASH
+"""The guilt with which a request gets EIO."""
 
 _WORD = 8
 _MAGIC = int.from_bytes(b"afsmoun2", "little")
@@ -296,10 +301,10 @@ class Memory:
         ring = self.words[_INTERRUPTED_AT : _INTERRUPTED_AT + _INTERRUPTED_RING]
         return unique & ~RESENT in ring
 
-    def accuse(self, slot: int, *, waiting: bool = True) -> None:
+    def accuse(self, slot: int, guilt: int = CRASH, *, waiting: bool = True) -> None:
         """The worker of the slot died: count that for each request it had in hand. The keeper does, before `leave`.
 
-        Without `waiting` those that wait for the store are not to blame, as after a kill from outside.
+        Without `waiting` those that wait for the store are not to blame.
         """
         for request in self.in_hand(slot):
             if waiting or not request.waiting:
@@ -310,10 +315,10 @@ class Memory:
                     self.words[at + 1] = 0
                     self.words[at] = request.unique & ~RESENT
                     self.words[_DEADLY_COUNT] = count + 1
-                self.words[at + 1] += 1
+                self.words[at + 1] += guilt
 
-    def deaths(self, unique: int) -> int:
-        """How many workers died with this request in hand."""
+    def guilt(self, unique: int) -> int:
+        """What is counted for workers that died with this request in hand; see CRASH and DEADLY."""
         at = self._deadly(unique)
         return 0 if at is None else self.words[at + 1]
 

@@ -18,10 +18,6 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 5.0
 HOPELESS = 5
 """Workers in a row that could not start, without any credit left, after which readers get an error in the pauses."""
-DEADLY = 4
-"""Workers that may crash over a request before it gets EIO..."""
-DEADLY_KILLS = 16
-"""...and those that may be killed from outside over it: that is rather chance, or a lack of memory."""
 
 _CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP"})
 

@@ -6,7 +6,7 @@ import errno
 import os
 import select
 
-from ..fuse.memory import Memory
+from ..fuse.memory import CRASH, DEADLY, Memory
 from ..fuse.protocol import HAS_RESEND, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, REQUEST_SIZE, UNANSWERED, Opcode
 from .logfile import log
 
@@ -20,23 +20,22 @@ class Device:
         self._memory = memory
         self._poll = poll
 
-    def take_back(self, slot: int, limit: int) -> None:
+    def take_back(self, slot: int, *, crashed: bool) -> None:
         """Take back what a dead worker had in hand, and empty its slot."""
-        self._accuse(slot, limit)
+        self._accuse(slot, CRASH if crashed else 1)
         self._memory.leave(slot)
         self.resend()
 
-    def _accuse(self, slot: int, limit: int) -> None:
-        """Count a death for the requests that a worker had in hand; of those of too many deaths, one is answered EIO.
+    def _accuse(self, slot: int, guilt: int) -> None:
+        """Count a death for the requests that a worker had in hand; those of too many deaths are answered EIO.
 
         Requests that wait for the store are to blame only when there are no others.
         """
         requests = self._memory.in_hand(slot)
-        self._memory.accuse(slot, waiting=all(request.waiting for request in requests))
+        self._memory.accuse(slot, guilt, waiting=all(request.waiting for request in requests))
         for request in requests:
-            deaths = self._memory.deaths(request.unique)
-            if deaths >= limit:
-                log(f"request {request.opcode} was in hand when {deaths} workers died; it is answered EIO")
+            if self._memory.guilt(request.unique) >= DEADLY:
+                log(f"request {request.opcode} was in hand whenever workers died; it is answered EIO")
                 self._answer(request.unique, -errno.EIO)
 
     def resend(self) -> None:

@@ -25,7 +25,7 @@ from ..fuse.protocol import HAS_RESEND
 from ..transports import KERNEL
 from . import state
 from .charges import SIGNALS, Former, Nursery, Start, Told
-from .crew import DEADLY, DEADLY_KILLS, Crew, Pauses, Place, Stage, how, is_crash
+from .crew import Crew, Pauses, Place, Stage, how, is_crash
 from .device import Device
 from .farewell import detach
 from .logfile import log, redirect
@@ -367,7 +367,7 @@ class Keeper:
         if start.place is None:
             self._herald_pauses.died(now, 0.0)
             return
-        self.device.take_back(start.place.slot, DEADLY)  # it may have begun to serve
+        self.device.take_back(start.place.slot, crashed=True)  # it may have begun to serve
         pause = self.crew.die(start.place, now)
         if self.info is None or self.info.restarts < 0 or self._former is not None:
             self._refused = error
@@ -451,8 +451,7 @@ class Keeper:
 
     def _worker_died(self, place: Place, status: int, now: float) -> None:
         lived = now - place.since
-        crashed = is_crash(status) or place.is_hung
-        self.device.take_back(place.slot, DEADLY if crashed else DEADLY_KILLS)
+        self.device.take_back(place.slot, crashed=is_crash(status) or place.is_hung)
         pause = self.crew.die(place, now)
         if not self.is_connected():
             return
