@@ -48,6 +48,7 @@ class Contents:
     def __init__(self, catalog: Catalog, blobs: Blobs, trees_root: str, cache: PieceCache | None = None) -> None:
         self.catalog = catalog
         self.blobs = blobs
+        self.cache = cache
         self.reader = Reader(blobs, catalog.locate, cache)
         self._trees_root = os.path.join(trees_root, catalog.store_id())
         self._trees: OrderedDict[str, TreeIndex] = OrderedDict()

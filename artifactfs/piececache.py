@@ -61,6 +61,9 @@ class PieceCache(Protocol):
     def open(self, key: str, size: int, piece: int) -> Held:
         """What is kept of a thing of `size` bytes, in pieces of `piece` bytes."""
 
+    def close(self) -> None:
+        """Settle what was kept. It may be used again, and what is open stays so."""
+
 
 class MemoryPieces:
     """A PieceCache in memory, of `limit` bytes: what was used last stays. A fork's child begins with an empty one."""
@@ -103,6 +106,9 @@ class MemoryPieces:
         """Forget a piece."""
         with self._guard:
             self._bytes -= len(self._pieces.pop(key, b""))
+
+    def close(self) -> None:
+        """See PieceCache.close."""
 
     def renew(self) -> None:
         """For a forked child, before it has threads: another thread may have held the lock then."""

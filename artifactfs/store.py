@@ -85,6 +85,8 @@ class Store(Contents):
     def close(self) -> None:
         """Release connections and mappings."""
         self.forget_trees()
+        if self.cache is not None:
+            self.cache.close()
         self.catalog.close()
 
     # -- finding

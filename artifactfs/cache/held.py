@@ -209,6 +209,11 @@ class Held:
                 if descriptor >= 0:
                     os.close(descriptor)
 
+    def __del__(self) -> None:
+        for descriptor in [self._data, *self._former]:
+            if descriptor >= 0:
+                os.close(descriptor)
+
     def in_child(self) -> None:
         """This process is a fork, and whatever thread held the guard is not in it."""
         self._guard = threading.Lock()

@@ -58,9 +58,9 @@ _FOLDER = re.compile(r"[0-9a-f]{2}\Z")
 class CacheInfo(NamedTuple):
     """How the cache stands; sizes are bytes of disk.
 
-    `size` is what is kept, `reserved` what running processes may add before they ask again. `limit` and `keep_free`
-    are what it goes by, `free` what is free on its disk. `things` tells how many things it has something of, `refused`
-    how many pieces could not be kept so far.
+    `size` is what is kept, `reserved` what is set aside for running processes, who may have used a part of it.
+    `limit` and `keep_free` are what it goes by, `free` what is free on its disk. `things` tells how many things it
+    has something of, `refused` how many pieces could not be kept so far.
     """
 
     directory: str
@@ -84,6 +84,8 @@ class _Lease:
         self._place = place
         self._file = f"{_LEASES}/{self.id}"
         self._descriptor = self._held(os.O_EXCL)
+        self._closing = weakref.finalize(self, os.close, self._descriptor)
+        self._closing.atexit = False
 
     def note(self, name: str) -> None:
         """Write down that the files of `name` are going to change."""
@@ -103,8 +105,10 @@ class _Lease:
             os.write(fresh, "".join(f"{name}\n" for name in busy).encode())
             root = self._place.root()
             os.rename(self._file, former, src_dir_fd=root, dst_dir_fd=root)
-            os.close(self._descriptor)
+            self._closing()
             self._descriptor, self._file = fresh, former
+            self._closing = weakref.finalize(self, os.close, fresh)
+            self._closing.atexit = False
         else:
             return
         self.noted = set(busy)
@@ -112,11 +116,11 @@ class _Lease:
     def end(self) -> None:
         """Remove its file. Its row is gone already."""
         self._place.unlink(self._file)
-        os.close(self._descriptor)
+        self._closing()
 
     def abandon(self) -> None:
         """Leave it to whoever comes next, as a killed process does, or to the process that it belongs to."""
-        os.close(self._descriptor)
+        self._closing()
 
     def _held(self, flags: int) -> int:
         descriptor = self._place.file(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags)
@@ -206,7 +210,7 @@ class Ledger:
     def info(self) -> CacheInfo:
         """How the cache stands. Raises NotAllowedError, NoSpaceError, StoreError, UnavailableError."""
         with self._guard, _plain_errors(self.place), self._changing() as table:
-            self._count_own(table)
+            self._count_live(table)
             names, reserved = table.names(), _reserved(table)
             return CacheInfo(
                 self.place.path,
@@ -226,7 +230,7 @@ class Ledger:
         """
         with self._guard, _plain_errors(self.place), self._changing() as table:
             self._sweep(table)
-            self._count_own(table)
+            self._count_live(table)
             surplus = table.size() - _reserved(table) - (self.limit() if keep is None else keep)
             if keep is None:
                 surplus = max(surplus, self.keep_free() - self.place.free_bytes())
@@ -236,7 +240,7 @@ class Ledger:
         """Count all files anew, and remove what belongs to no thing. Raises as `info`."""
         with self._guard, _plain_errors(self.place), self._changing() as table:
             self._sweep(table)
-            self._count_own(table)
+            self._count_live(table)
 
     def close(self) -> None:
         """Give the lease back. Harmless when called again; what is written later begins a new one."""
@@ -306,10 +310,18 @@ class Ledger:
         """Bytes that may be added."""
         return min(limit - table.size(), self.place.free_bytes() - self.keep_free())
 
-    def _count_own(self, table: Table) -> None:
-        """Count what this process has laid down; what it may still add stays reserved."""
+    def _count_live(self, table: Table) -> None:
+        """Count what running processes have laid down since they last did so; all of their leases stays reserved."""
+        for name in self.place.listed(_LEASES):
+            try:
+                descriptor = self.place.file(f"{_LEASES}/{name}", os.O_RDONLY)
+            except (OSError, DamageError):
+                continue
+            try:
+                self._count(table, _notes(descriptor))
+            finally:
+                os.close(descriptor)
         if self._lease is not None:
-            self._count(table, self._lease.noted)
             table.put(LEASE + self._lease.id, Row(self._lease.left + sum(self._lease.busy.values()), 0))
 
     def _count(self, table: Table, names: Iterable[str]) -> None:
@@ -422,10 +434,10 @@ class Ledger:
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                noted = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("ascii", "replace").splitlines()
+                noted = _notes(descriptor)
                 if _EVERYTHING in noted:
                     self._count_all(table)
-                for thing in dict.fromkeys(noted):
+                for thing in noted:
                     if _THING.match(thing):
                         table.put(thing, Row(*self._tidied(thing)))
                 table.put(LEASE + lease_id, Row(0, 0))
@@ -560,6 +572,12 @@ class Ledger:
             return 0, NOTHING
         except (OSError, DamageError):
             return None
+
+
+def _notes(descriptor: int) -> list[str]:
+    """What the file of a lease lists."""
+    text = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("ascii", "replace")
+    return list(dict.fromkeys(text.splitlines()))
 
 
 def _reserved(table: Table) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cachefiles import PIECE, Thing, audit
+from servers.seaweed import Seaweed
 
+from artifactfs import config
 from artifactfs.cache import Cache
+from artifactfs.connect import connect
 
 
 @pytest.fixture
@@ -88,6 +92,35 @@ def test_warm_in_a_store_of_this_machine(directory: Path, home: Path, run: Any) 
     run("cache", "warm", "digits", "--prefix", "video/", code=4).complains("begins with 'video/'")
     run("cache", "warm", "nothing", code=4).complains("nothing")
     run("cache", "warm", "digits", "--jobs", "0", code=2).complains("jobs")
+
+
+def test_what_was_warmed_is_read_without_the_bucket(
+    home: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch, seaweed: Seaweed
+) -> None:
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, seaweed.environment[key])
+    monkeypatch.setenv("ARTIFACTFS_CACHE_DIR", str(tmp_path / "cached"))
+    url = seaweed.url()
+    run("init", "--blobs", url)
+    contents = {"small": b"a,b\n", "large": Thing("large", 5 << 20).bytes(0, 5 << 20)}
+    contents |= {f"images/{number}": Thing(f"{number}", 20_000).bytes(0, 20_000) for number in range(30)}
+    for name, content in contents.items():
+        path = home / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    run("log", "digits", "data", "--type", "dataset")
+    assert run("cache", "info", "--json").json["size"] < 1 << 20  # the manifest at most
+    run("cache", "warm", "digits", "--jobs", "4")
+    assert 5 << 20 < run("cache", "info", "--json").json["size"] < 12 << 20
+    with contextlib.closing(connect(config=config.load())) as store:
+        for folder in ("blobs", "packs"):
+            for info in list(store.blobs.list(folder)):
+                store.blobs.delete(info.name)
+    for name, content in contents.items():
+        run("download", "digits", f"copy of {name.replace('/', '-')}", "--prefix", name)
+        assert (home / f"copy of {name.replace('/', '-')}" / name).read_bytes() == content
+    run("cache", "clean", "--all")
+    assert run("download", "digits", "again", code=None).code != 0
 
 
 def test_warm_tells_of_a_limit_that_is_too_low(directory: Path, home: Path, run: Any, monkeypatch: Any) -> None:
