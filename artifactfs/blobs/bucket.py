@@ -38,7 +38,7 @@ from ..errors import (
 from ..names import shown
 from .bucketplace import BucketPlace, access
 from .bucketprocess import ForeignService
-from .bucketservice import LANES, PART, ObstoreService, Service, part_size, used_before_fork
+from .bucketservice import LANES, PART, SLICE, ObstoreService, Service, part_size, used_before_fork
 from .protocol import ObjectInfo, check_object_name, is_object_name
 
 _T = TypeVar("_T")
@@ -292,9 +292,21 @@ class BucketBlobs:
         return UnavailableError(f"{name} was changed on its way to {self.place} {_TRIES_WHOLE} times; try again")
 
     def _list(self, folder: str) -> Iterator[ObjectInfo]:
-        pages = self._service().pages(folder)
-        while (page := self._repeated(lambda: next(pages, None))) is not None:
+        after = ""
+        pages: Iterator[list[tuple[str, int]]] | None = None
+
+        def next_page() -> list[tuple[str, int]] | None:
+            # Pages that failed are over: they would end here, as if there were no more.
+            nonlocal pages
+            current = pages or self._service().pages(folder, after)
+            pages = None
+            page = next(current, None)
+            pages = current
+            return page
+
+        while (page := self._repeated(next_page)) is not None:
             for key, size in page:
+                after = max(after, key)
                 name = self.place.name(key)
                 if is_object_name(name):
                     yield ObjectInfo(name, size)
@@ -307,7 +319,11 @@ class BucketBlobs:
             raise StoreError(f"{self.place} refuses to put a new object; it cannot hold a store")
         conditional = service.put(key, other, True) is None
         kept = data if conditional else other
-        if service.get(key, 0, len(kept)) != kept or service.get(key, 100, 50) != kept[100:150]:
+        try:
+            right = service.get(key, 0, len(kept)) == kept and service.get(key, 100, 50) == kept[100:150]
+        except DamageError:
+            right = False
+        if not right:
             raise StoreError(f"{self.place} does not give ranges of what it was given; it cannot hold a store")
         if (trial, len(kept)) not in list(self._list(self._key("probe"))):
             raise StoreError(f"{self.place} does not list what it was given; it cannot hold a store")
@@ -394,7 +410,7 @@ class _UploadMemory:
         count = min(count, self._limit)
         with self._moved:
             while self._held + count > self._limit:
-                self._moved.wait()
+                self._moved.wait(SLICE)
             self._held += count
         try:
             yield

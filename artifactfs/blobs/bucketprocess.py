@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,7 +34,7 @@ import orjson
 from .. import errors
 from ..errors import Error, StoreError, UnavailableError
 from .bucketplace import BucketPlace, access
-from .bucketservice import Head, ObstoreService, Sent, Service
+from .bucketservice import SLICE, Head, ObstoreService, Sent, Service
 
 _FRAME = struct.Struct("<IQ")
 _MODULE = "artifactfs.blobs.bucketprocess"
@@ -70,12 +72,12 @@ class ForeignService:
     def delete(self, key: str) -> None:
         self._call("delete", [key])
 
-    def pages(self, folder: str) -> Iterator[list[tuple[str, int]]]:
+    def pages(self, folder: str, after: str) -> Iterator[list[tuple[str, int]]]:
         process = self._running()
         with process.line() as line:
-            _send(line, {"call": "pages", "arguments": [folder]})
+            _send(line, {"call": "pages", "arguments": [folder, after]})
             while True:
-                value, _ = _answer(line, self._place)
+                value, _ = _answer(line, self._place, self._limit)
                 if value is None:
                     return
                 yield [(key, size) for key, size in value]
@@ -97,7 +99,7 @@ class ForeignService:
     def _call(self, name: str, arguments: list[Any], data: bytes = b"") -> tuple[Any, bytes]:
         with self._running().line() as line:
             _send(line, {"call": name, "arguments": arguments}, data)
-            return _answer(line, self._place)
+            return _answer(line, self._place, self._limit)
 
     def _running(self) -> _Process:
         with self._guard:
@@ -135,7 +137,7 @@ class _Process:
         try:
             _limit(ours, _START_LIMIT)
             _send(ours, {"url": place.url, "environment": environment})
-            _answer(ours, place)
+            _answer(ours, place, _START_LIMIT)
         except BaseException as error:
             self.end()
             if isinstance(error, OSError) and not isinstance(error, Error):
@@ -247,7 +249,13 @@ def _limit(line: socket.socket, seconds: float) -> None:
     line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
 
-def _answer(line: socket.socket, place: BucketPlace) -> tuple[Any, bytes]:
+def _answer(line: socket.socket, place: BucketPlace, limit: float) -> tuple[Any, bytes]:
+    waiting = select.poll()
+    waiting.register(line, select.POLLIN)
+    deadline = time.monotonic() + limit
+    while not waiting.poll(SLICE * 1000):  # in slices, so that no signal is missed
+        if time.monotonic() > deadline:
+            raise TimeoutError
     frame = _receive(line)
     if frame is None:
         raise ConnectionError(f"nobody answers for {place}")

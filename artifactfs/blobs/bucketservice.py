@@ -31,6 +31,9 @@ PART = 16 << 20
 LANES = 4
 """Parts of one object that travel at the same time."""
 
+SLICE = 0.1
+"""The longest time in seconds that the main thread waits for anything before it looks whether a signal came."""
+
 _MOST_PARTS = 9000  # S3 takes 10,000
 _WRITE_ALLOWANCE = 4.0  # a part is four blocks
 _CONNECT_LIMIT = timedelta(seconds=5)
@@ -72,8 +75,11 @@ class Service(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
-    def pages(self, folder: str) -> Iterator[list[tuple[str, int]]]:
-        """Key and size of all objects below a folder ("" for all)."""
+    def pages(self, folder: str, after: str) -> Iterator[list[tuple[str, int]]]:
+        """Key and size of the objects below a folder ("" for all), by rising key; behind `after` unless it is "".
+
+        Not to be gone on with after an error.
+        """
 
 
 def part_size(size: int) -> int:
@@ -157,9 +163,10 @@ class ObstoreService:
 
         self._call(key, remove)
 
-    def pages(self, folder: str) -> Iterator[list[tuple[str, int]]]:
+    def pages(self, folder: str, after: str) -> Iterator[list[tuple[str, int]]]:
         stream = self._call(
-            folder, lambda: iter(self._obstore.list(self._reads, folder or None, chunk_size=_LIST_PAGE))
+            folder,
+            lambda: iter(self._obstore.list(self._reads, folder or None, offset=after or None, chunk_size=_LIST_PAGE)),
         )
         while (page := self._call(folder, lambda: next(stream, None))) is not None:
             yield [(found["path"], found["size"]) for found in page]
@@ -185,7 +192,9 @@ def used_before_fork() -> bool:
 class _Source:
     """A file that is read once, by obstore, in order; and the MD5 of each part of it, as S3 makes a tag of them.
 
-    An exception here would reach the caller as words of obstore's, so trouble is remembered, and the file seems to end.
+    What goes wrong is remembered, since it reaches the caller of `put` as words of obstore's. A read after the end of
+    the `with` fails: a caller that was interrupted leaves, while obstore's thread goes on for a while, and must not
+    read what has the descriptor's number by then.
     """
 
     def __init__(self, path: str, size: int) -> None:
@@ -196,6 +205,7 @@ class _Source:
         self._digests: list[bytes] = []
         self._hasher = hashlib.md5(usedforsecurity=False)
         self._trouble = ""
+        self._guard = threading.Lock()
         try:
             self._descriptor = os.open(path, _READ_FLAGS)
         except OSError as error:
@@ -204,25 +214,29 @@ class _Source:
     def __enter__(self) -> _Source:
         found = os.fstat(self._descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size != self._size:
-            self._trouble = f"{self._path} is not the file of {self._size} bytes that it was"
+            self._trouble = f"{self._path} is not the file of {self._size} bytes that it was; log it again"
             self.__exit__()
             self.check()
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+        with self._guard:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def read(self, count: int = -1) -> bytes:
-        """The next bytes, never beyond the end of a part."""
+        """The next bytes, never beyond the end of a part. Raises OSError, which makes obstore give the upload up."""
         room = self.part - self._done % self.part
         wanted = min(room, self._size - self._done, *([count] if count >= 0 else []))
         try:
-            data = os.pread(self._descriptor, wanted, self._done)
+            with self._guard:
+                data = os.pread(self._descriptor, wanted, self._done)
         except OSError as error:
             self._trouble = f"{self._path} cannot be read: {error.strerror}"
-            return b""
-        if len(data) < wanted and not data:
-            self._trouble = f"{self._path} became shorter while it was sent"
+            raise
+        if wanted and not data:
+            self._trouble = f"{self._path} became shorter while it was sent; log it again"
+            raise OSError(self._trouble)
         self._hasher.update(data)
         self._done += len(data)
         if data and (self._done % self.part == 0 or self._done == self._size):
@@ -264,7 +278,9 @@ class _Hand:
         task = _Task(function)
         tasks.put(task)
         try:
-            task.done.acquire()
+            # In slices: a signal that comes just before the wait begins would not end it.
+            while not task.done.acquire(timeout=SLICE):
+                pass
         except BaseException:
             tasks.put(_END)  # nobody waits for its answer any more
             raise
