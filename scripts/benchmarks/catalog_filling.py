@@ -81,6 +81,18 @@ def fill(url: str, size: Size) -> SqlCatalog:
     return catalog
 
 
+def bytes_on_disk(url: str) -> int:
+    """What the catalog at a URL takes, indexes and all."""
+    if url.startswith("sqlite:///"):
+        return os.path.getsize(url.removeprefix("sqlite:///"))
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
 def _fill_sqlite(path: str, size: Size) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     for setting in ("synchronous = OFF", "journal_mode = OFF", "foreign_keys = OFF", "cache_size = -262144"):

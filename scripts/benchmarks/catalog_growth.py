@@ -186,6 +186,11 @@ def measure(name: str, urls: Sequence[str], sizes: Sequence[Size]) -> Iterator[R
         filled.append(time.perf_counter() - began)
         print(f"{name}: filled {size} in {filled[-1]:.0f} s", file=sys.stderr)
     smallest, largest = sizes[0], sizes[-1]
+    places = [catalog_filling.bytes_on_disk(url) for url in urls]
+    each = ", ".join(f"{place / 2**20:,.0f} MiB" for place in places)
+    told = ", ".join(f"{taken:.0f} s" for taken in filled)
+    what = f"{name}: bytes on disk a blob, all else with it"
+    yield Row("C0", what, places[-1] / largest.blobs, None, each, f"filled in {told}")
     for what, (call, of_versions) in _calls().items():
         samples: dict[str, list[float]] = {str(one.size): [] for one in grown}
         for one in grown:
