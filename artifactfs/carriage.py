@@ -87,7 +87,7 @@ class Carriage:
         if self._progress is not None:
             self._progress.start("copy", len(wanted), sum(sizes.values()))
         with (
-            Outbox(self._target.blobs.publish, self._session.keep_alive) as outbox,
+            Outbox(self._publish, self._session.keep_alive) as outbox,
             Streams(_STREAMS, "artifactfs-read") as s,
         ):
             for plan in plan_packs((blob, size) for blob, size in sizes.items() if size < SMALL):
@@ -97,6 +97,10 @@ class Carriage:
                     self._carry_large(blob, size, upload[blob], outbox, s)
         self._target.blobs.sync()
         self._session.keep_alive()
+
+    def _publish(self, name: str, path: str, size: int) -> None:
+        del size
+        self._target.blobs.publish(name, path)
 
     def _size_of(self, blob: bytes) -> int:
         if blob in self._given:

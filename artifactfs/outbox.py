@@ -19,8 +19,8 @@ _UNDER_WAY = 1 << 30
 _LOOK_UP = 30.0
 """Seconds after which a wait is interrupted to keep the session alive."""
 
-Publish = Callable[[str, str], None]
-"""Makes an object of a staged file: name, path."""
+Publish = Callable[[str, str, int], None]
+"""Makes an object of a staged file: name, path, size in bytes."""
 
 
 class Outbox:
@@ -55,7 +55,7 @@ class Outbox:
         publishing another one raised."""
         while self._under_way and sum(self._under_way.values()) + size > _UNDER_WAY:
             self._wait()
-        self._under_way[self._streams.submit(lambda: self._publish(name, path))] = size
+        self._under_way[self._streams.submit(lambda: self._publish(name, path, size))] = size
         self._collect({future for future in self._under_way if future.done()})
 
     def _wait(self) -> None:

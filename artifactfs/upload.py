@@ -29,6 +29,9 @@ from .sources import open_source
 from .staging import Staging
 
 _MANIFEST_LEVEL = 3
+_ABSENT = 32
+"""Objects in a row that a log was the first to bring, after which it takes none for another's."""
+
 _LITTLE = 256 << 20
 """Bytes of objects that are published one after the other, when there are few of them."""
 
@@ -50,6 +53,7 @@ class Upload:
         self._location = location
         self._draft = draft
         self._pinned: Mapping[bytes, int] = {}
+        self._absent = 0
 
     @property
     def pinned(self) -> int:
@@ -141,16 +145,25 @@ class Upload:
                 moves.append((name, file.path, file.size))
                 self.stored.append(StoredBlob(blob, file.size, generation, Location(name, 0, file.size)))
         if len(moves) <= 2 and sum(size for *_, size in moves) < _LITTLE:
-            for name, path, _ in moves:
-                self._publish(name, path)
+            for name, path, size in moves:
+                self._publish(name, path, size)
             return
         with Outbox(self._publish, self.session.keep_alive) as outbox:
             for move in moves:
                 outbox.put(*move)
 
-    def _publish(self, name: str, path: str) -> None:
-        """Make an object of a staged file. Publishing consumes what it is given, so it is given another link to it: a
-        log that fails can be tried again with the same draft."""
+    def _publish(self, name: str, path: str, size: int) -> None:
+        """Make an object of a staged file, unless an interrupted log did: objects come in one order, so what that left
+        is found at the beginning, and after some that are not there none is looked for.
+
+        Publishing consumes what it is given, so it is given another link to it: a log that fails can be tried again
+        with the same draft.
+        """
+        if self._absent < _ABSENT:
+            if self._blobs.has(name, size):
+                self._absent = 0
+                return
+            self._absent += 1
         given = f"{path}.{uuid.uuid4().hex}.new"
         try:
             os.link(path, given)

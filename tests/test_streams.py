@@ -95,7 +95,7 @@ def test_an_outbox_publishes_all_within_its_bound(monkeypatch: pytest.MonkeyPatc
     guard = threading.Lock()
     under_way, most, done, told = 0, 0, [], []
 
-    def publish(name: str, path: str) -> None:
+    def publish(name: str, path: str, size: int) -> None:
         nonlocal under_way, most
         with guard:
             under_way += int(path)
@@ -118,7 +118,7 @@ def test_the_session_is_kept_alive_while_a_publish_takes_long(monkeypatch: pytes
     monkeypatch.setattr(outboxes, "_LOOK_UP", 0.01)
     alive = threading.Semaphore(0)
 
-    def publish(name: str, path: str) -> None:
+    def publish(name: str, path: str, size: int) -> None:
         for _ in range(3):
             assert alive.acquire(timeout=PATIENCE)
 
@@ -129,7 +129,7 @@ def test_the_session_is_kept_alive_while_a_publish_takes_long(monkeypatch: pytes
 def test_what_cannot_be_published_is_told(tmp_path: Path) -> None:
     published = []
 
-    def publish(name: str, path: str) -> None:
+    def publish(name: str, path: str, size: int) -> None:
         if name == "bad":
             raise ZeroDivisionError(name)
         published.append(name)

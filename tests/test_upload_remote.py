@@ -1,0 +1,358 @@
+"""Logging to a bucket, and copying between it and a directory: what travels, what is read, and in how much memory.
+
+The bucket is SeaweedFS's, the catalog lies in a directory. PostgreSQL makes no difference to the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from farblobs import far_store
+from servers.seaweed import Seaweed
+from servers.tcpproxy import TcpProxy
+
+from artifactfs import draft as drafts
+from artifactfs import unchanged
+from artifactfs import upload as uploads
+from artifactfs.artifact import Artifact
+from artifactfs.blobs.bucket import BucketBlobs
+from artifactfs.blobs.bucketservice import ObstoreService
+from artifactfs.blobs.packs import SMALL
+from artifactfs.connect import connect, create_store
+from artifactfs.errors import NotFoundError
+from artifactfs.records import Membership
+from artifactfs.store import Store
+from artifactfs.transfer import Transfer
+from artifactfs.unchanged import memory_of
+
+ME = {"entity": "me", "project": "demo"}
+TORTURE = os.environ.get("ARTIFACTFS_TORTURE", "") not in ("", "0")
+PATIENCE = 120.0
+
+Files = dict[str, bytes]
+
+
+def noise(size: int, seed: object) -> bytes:
+    return random.Random(str(seed)).randbytes(size)
+
+
+FILES: Files = {
+    **{f"small/{number // 10}/{number:03d}": noise(900 + number, number) for number in range(60)},
+    **{f"large/{number:02d}": noise(SMALL + number, number) for number in range(12)},
+    "parts": noise(17 << 20, "parts"),
+}
+
+
+class Sent:
+    """The objects that were sent to buckets by this process, by name as often as they were."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self._guard = threading.Lock()
+
+    def note(self, key: str) -> None:
+        with self._guard:
+            self.keys.append(key)
+
+    def names(self) -> list[str]:
+        """Blobs and packs, sorted; journal records are none."""
+        return sorted(
+            key.partition("/")[2] for key in self.keys if key.partition("/")[2].split("/")[0] in ("blobs", "packs")
+        )
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    noted = Sent()
+    put, put_file = ObstoreService.put, ObstoreService.put_file
+
+    def spy_put(self: ObstoreService, key: str, *rest: Any) -> Any:
+        noted.note(key)
+        return put(self, key, *rest)
+
+    def spy_file(self: ObstoreService, key: str, *rest: Any) -> Any:
+        noted.note(key)
+        return put_file(self, key, *rest)
+
+    monkeypatch.setattr(ObstoreService, "put", spy_put)
+    monkeypatch.setattr(ObstoreService, "put_file", spy_file)
+    return noted
+
+
+@pytest.fixture(autouse=True)
+def credentials(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in seaweed.environment.items():
+        if key != "HOME":
+            monkeypatch.setenv(key, value)
+
+
+@pytest.fixture
+def location(tmp_path: Path, seaweed: Seaweed) -> str:
+    """A store in a directory whose bytes are in a bucket."""
+    place = str(tmp_path / "team")
+    create_store(place, seaweed.url())
+    return place
+
+
+@pytest.fixture
+def team(location: str) -> Iterator[Store]:
+    with contextlib.closing(connect(location)) as store:
+        yield store
+
+
+def write(root: Path, files: Files) -> Path:
+    for path, data in files.items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return root
+
+
+def log(store: Store, root: Path, *aliases: str, name: str = "data", **options: Any) -> Membership:
+    memory = options.pop("memory", None)
+    artifact = Artifact(name, "dataset", staging_root=lambda: store.staging_root)
+    artifact.draft._memory = memory
+    try:
+        artifact.add_dir(root, **options)
+        return store.log(artifact.draft, aliases=aliases, **ME)[0]
+    finally:
+        artifact.draft.close()
+
+
+def contents(store: Store, membership: Membership) -> Files:
+    manifest = store.manifest_of(membership.version)
+    assert manifest.digest() == membership.version.digest
+    return {path: store.read_entry(entry) for path, entry in manifest.entries.items()}
+
+
+def there(store: Store) -> set[str]:
+    return {info.name for folder in ("blobs", "packs") for info in store.blobs.list(folder)}
+
+
+# -- a log that was interrupted
+
+KILLED = """
+import os, signal, sys, threading
+from artifactfs import connect
+from artifactfs.artifact import Artifact
+from artifactfs.blobs.bucket import BucketBlobs
+
+left, guard = {left}, threading.Lock()
+publish = BucketBlobs.publish
+
+def killed(self, name, source):
+    global left
+    with guard:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    publish(self, name, source)
+
+BucketBlobs.publish = killed
+store = connect({location!r})
+artifact = Artifact("data", "dataset", staging_root=lambda: store.staging_root)
+artifact.add_dir({tree!r})
+store.log(artifact.draft, entity="me", project="demo")
+"""
+
+
+@pytest.mark.parametrize("left", [1, 6, 13])
+def test_an_interrupted_log_sends_only_what_is_missing(tmp_path: Path, location: str, sent: Sent, left: int) -> None:
+    tree = write(tmp_path / "tree", FILES)
+    program = KILLED.format(left=left, location=location, tree=str(tree))
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=240, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done
+    with contextlib.closing(connect(location)) as store:
+        with pytest.raises(NotFoundError):
+            store.resolve("data", **ME)
+        before = there(store)
+        assert len(before) <= left
+        membership = log(store, tree)
+        assert contents(store, membership) == FILES
+        assert len(there(store)) == 14  # 12 and one that goes in parts, and a pack
+        assert sent.names() == sorted(there(store) - before)
+        assert store.catalog.sessions() == []
+        assert os.listdir(store.staging_root) == []
+
+
+def test_what_others_brought_is_not_looked_for_without_end(
+    tmp_path: Path, team: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look costs a request, so a log that is the first to bring its objects soon stops to look."""
+    monkeypatch.setattr(uploads, "_ABSENT", 3)
+    looks: list[str] = []
+    has = BucketBlobs.has
+
+    def spy(self: BucketBlobs, name: str, size: int) -> bool:
+        looks.append(name)
+        return has(self, name, size)
+
+    monkeypatch.setattr(BucketBlobs, "has", spy)
+    files = {f"{number:02d}": noise(SMALL + 1, f"n{number}") for number in range(40)}
+    membership = log(team, write(tmp_path / "tree", files))
+    assert contents(team, membership) == files
+    assert 3 <= len(looks) <= 3 + 8  # so many may look at once
+
+
+# -- a log of what is there
+
+
+def test_an_unchanged_tree_is_read_once_and_sent_once(
+    tmp_path: Path, team: Store, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unchanged, "_WORTH_BYTES", 0)
+    monkeypatch.setattr(unchanged, "_RACY", -(10**12))  # the files of a test are always fresh
+    monkeypatch.setattr(unchanged, "_file_system", lambda device: "ext4")
+    opened: list[str] = []
+
+    def spy(open_source: Callable[..., Any]) -> Callable[..., Any]:
+        def call(name: str, **rest: Any) -> Any:
+            opened.append(rest.get("shown_as") or name)
+            return open_source(name, **rest)
+
+        return call
+
+    monkeypatch.setattr(drafts, "open_source", spy(drafts.open_source))
+    monkeypatch.setattr(uploads, "open_source", spy(uploads.open_source))
+    tree = write(tmp_path / "tree", FILES)
+    remembered = {"memory": lambda: memory_of(str(tmp_path / "cache"), team.id)}
+    first = log(team, tree, **remembered)
+    assert sorted(opened) == sorted(str(tree / path) for path in FILES)
+    opened.clear()
+    sent.keys.clear()
+    monkeypatch.setattr(ObstoreService, "get", None)  # nor is anything of the store
+    assert log(team, tree, **remembered).version == first.version
+    assert opened == [] and sent.names() == []
+    # Only what is new is read, once, and sent.
+    write(tree, {"large/new": noise(SMALL, "new"), "small/0/003": b"changed"})
+    second = log(team, tree, **remembered)
+    assert sorted(opened) == sorted(str(tree / path) for path in ("large/new", "small/0/003"))
+    assert [name.split("/")[0] for name in sent.names()] == ["blobs", "packs"]
+    assert second.number == 1
+    monkeypatch.undo()
+
+
+def test_what_was_not_copied_when_it_was_added_is_packed_in_path_order(tmp_path: Path, team: Store) -> None:
+    files = {path: data for path, data in FILES.items() if path.startswith("small/")}
+    membership = log(team, write(tmp_path / "tree", files), policy="immutable")
+    manifest = team.manifest_of(membership.version)
+    located = team.locate(list(manifest.blobs()))
+    places = [located[entry.blob] for entry in manifest.in_order() if entry.blob is not None]
+    assert len({place.name for place in places}) == 1
+    assert [place.offset for place in places] == sorted(place.offset for place in places)
+
+
+# -- memory, and Ctrl-C
+
+LOGGED = """
+import sys
+from artifactfs import connect
+from artifactfs.artifact import Artifact
+from artifactfs.blobs import bucket
+
+bucket._upload_memory._limit = {limit}
+store = connect(sys.argv[1])
+artifact = Artifact("data", "dataset", staging_root=lambda: store.staging_root)
+artifact.add_dir(sys.argv[2])
+print("added", flush=True)
+store.log(artifact.draft, entity="me", project="demo")
+artifact.draft.close()
+"""
+
+
+def test_the_memory_of_a_log_is_bounded(tmp_path: Path, location: str) -> None:
+    """Of 4 GiB with ARTIFACTFS_TORTURE=1, where the bound is that of any size; else of what takes seconds, in less."""
+    size, limit, bound = (4096, 192, 512) if TORTURE else (320, 32, 300)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    block = noise(1 << 20, "block")
+    with open(tree / "large", "wb") as file:
+        for number in range(size // 2):
+            file.write(number.to_bytes(8, "big") + block[8:])
+    for number in range(size // 2 // 8):
+        (tree / f"{number:04d}").write_bytes(number.to_bytes(8, "big") + 8 * block)
+    program = LOGGED.format(limit=limit << 20)
+    process = subprocess.Popen([sys.executable, "-c", program, location, str(tree)])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    peak = usage.ru_maxrss >> 10
+    print(f"{size} MiB logged to a bucket with {peak} MiB of memory")
+    assert peak < bound
+
+
+def test_ctrl_c_ends_a_log_whose_bucket_does_not_answer(tmp_path: Path, seaweed: Seaweed) -> None:
+    tree = write(tmp_path / "tree", FILES)
+    with TcpProxy(("127.0.0.1", seaweed.port)) as proxy:
+        url = seaweed.url(timeout="600").replace(seaweed.endpoint, f"http://{proxy.address}")
+        location = str(tmp_path / "store")
+        create_store(location, url)
+        proxy.go_away("silent")
+        before = proxy.connections
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOGGED.format(limit=64 << 20), location, str(tree)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while proxy.connections == before:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=PATIENCE)  # a request may take 600 s
+        finally:
+            process.kill()
+            process.wait()
+        assert told.rstrip().endswith("KeyboardInterrupt")
+
+
+# -- copies, from a bucket and to it
+
+
+def test_copies_go_to_a_bucket_and_come_from_it(tmp_path: Path, team: Store, store: Store, sent: Sent) -> None:
+    logged = log(store, write(tmp_path / "tree", FILES), "prod")
+    (answer,) = Transfer(store, team).copy([logged])
+    assert contents(team, answer.membership) == FILES
+    assert sent.names() == sorted(there(team)) and len(sent.names()) == 14
+    assert answer.membership.aliases == ("latest", "prod")
+    (again,) = Transfer(store, team).copy([logged])
+    assert (again.created, again.membership) == (False, answer.membership)
+    assert len(sent.names()) == 14
+    # A bucket that one log filled is another machine's source.
+    (tmp_path / "other").mkdir()
+    with far_store(tmp_path / "other", far=False) as other:
+        (back,) = Transfer(team, other).copy([answer.membership])
+        assert contents(other, back.membership) == FILES
+        assert back.membership.version.manifest == logged.version.manifest
+    (home,) = Transfer(team, store).copy([answer.membership])
+    assert home.membership == logged
+
+
+def test_a_copy_of_many_small_files_asks_for_many_at_once(
+    tmp_path: Path, team: Store, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{number // 100}/{number}": b"%d" % number for number in range(3000)}
+    logged = log(team, write(tmp_path / "tree", files))
+    asked: list[str] = []
+    get = ObstoreService.get
+
+    def spy(self: ObstoreService, key: str, *rest: Any) -> Any:
+        asked.append(key)
+        return get(self, key, *rest)
+
+    monkeypatch.setattr(ObstoreService, "get", spy)
+    (answer,) = Transfer(team, store).copy([logged])
+    assert contents(store, answer.membership) == files
+    assert len(asked) <= 3
