@@ -52,6 +52,14 @@ print("errors", errors, flush=True)
 """
 
 
+_TENSOR = """
+import sys
+from safetensors import safe_open
+with safe_open(sys.argv[1], "np") as file:
+    print(file.get_slice("embeddings.word_embeddings.weight").get_shape())
+"""
+
+
 class Machine:
     """A home of its own. `location` and `bucket` are where the store really is; the README's words are translated."""
 
@@ -148,6 +156,9 @@ def test_the_page_for_a_team(team: Team) -> None:
     with second.in_use():
         second.follow(read)
         base = second.home / "artifacts" / "team" / "vision"
+        assert second.run(sys.executable, "-c", _TENSOR, str(base / "model/minilm/latest/model.safetensors")) == (
+            "[30522, 384]\n"
+        )
         weights = (base / "model" / "minilm" / "latest" / "model.safetensors").read_bytes()
         assert weights == (first.home / "samples" / "all-MiniLM-L6-v2" / "model.safetensors").read_bytes()
         second.artifactfs("init", str(second.home / "my-store"))
