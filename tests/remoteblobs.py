@@ -24,6 +24,7 @@ class RemoteBlobs:
         self.publish = self._blobs.publish
         self.put = self._blobs.put
         self.sync = self._blobs.sync
+        self.has = self._blobs.has
         self.size = self._blobs.size
         self.delete = self._blobs.delete
 
