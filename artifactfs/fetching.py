@@ -95,6 +95,7 @@ class Flight:
         "hedged",
         "is_landed",
         "is_retired",
+        "is_spoilt",
         "is_urgent",
         "keep",
         "kept",
@@ -117,8 +118,8 @@ class Flight:
         size: int,
         bring: Callable[[], bytes],
         *,
-        keep: Callable[[bytes], None],
-        retire: Callable[[], None],
+        keep: Callable[[Flight, bytes], None],
+        retire: Callable[[Flight], None],
         turn: Callable[[], AbstractContextManager[bool]],
         kept: Callable[[], bytes | None],
         is_urgent: bool,
@@ -137,6 +138,8 @@ class Flight:
         self.error: Error | None = None
         self.is_landed = False
         self.is_retired = False
+        self.is_spoilt = False
+        """What it brings is wrong, by who took it, and is not to be kept."""
         self.hedged = False
         self.won_by_hedge = False
         self.running = 0
@@ -488,9 +491,9 @@ class Fetcher:
         flight.landed.set()
         try:
             if data is not None:
-                flight.keep(data)
+                flight.keep(flight, data)
         finally:
-            flight.retire()
+            flight.retire(flight)
             with self.guard:
                 flight.is_retired = True
                 is_over = flight.users == 0

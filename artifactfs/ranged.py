@@ -100,8 +100,15 @@ class RangedObject:
 
     def drop(self, offset: int, length: int) -> None:
         """Forget the pieces that hold these bytes: they were found wrong."""
-        for number in range(offset // self._piece, (offset + length - 1) // self._piece + 1):
-            self.held.drop(number)
+        numbers = range(offset // self._piece, (offset + length - 1) // self._piece + 1)
+        with self._fetcher.guard:
+            for number in numbers:  # what has just come may not be kept yet
+                found = self._flights.pop(number, None)
+                if found is not None:
+                    found[0].is_spoilt = True
+        with self._keeping:
+            for number in numbers:
+                self.held.drop(number)
 
     def expect(self, offset: int, end: int) -> None:
         """Somebody will read all of that in order."""
@@ -234,24 +241,25 @@ class RangedObject:
         try:
             self._fetcher.send(flight)
         except BaseException:
-            flight.retire()
+            flight.retire(flight)
             raise
         return flight, first
 
     def _flight(self, first: int, count: int, is_urgent: bool) -> Flight:
         piece = self._piece
 
-        def keep(data: bytes) -> None:
+        def keep(flight: Flight, data: bytes) -> None:
             view = memoryview(data)
-            with (
-                self._keeping
-            ):  # the cache takes one piece of a thing at a time, and who waits there may not get through
+            # The cache takes one piece of a thing at a time, and who waits there may not get through.
+            with self._keeping:
+                if flight.is_spoilt:
+                    return
                 for number in range(first, first + count):
                     part = view[(number - first) * piece : (number - first + 1) * piece]
                     if part:
                         self.held.write(number, data if len(part) == len(data) else part)
 
-        def retire() -> None:
+        def retire(flight: Flight) -> None:
             with self._fetcher.guard:
                 for number in range(first, first + count):
                     found = self._flights.get(number)
@@ -262,7 +270,8 @@ class RangedObject:
             start = first * piece
             return self.held.read(start, min(count * piece, self.size - start))
 
-        flight = Flight(
+        # None of these holds on to the flight, which would make a ring with it.
+        return Flight(
             self._ranges.name,
             count * piece,
             lambda: self._ranges.bring(first, count),
@@ -272,7 +281,6 @@ class RangedObject:
             kept=kept,
             is_urgent=is_urgent,
         )
-        return flight
 
     def _forget_parents(self) -> None:
         """In a fork's child: the flights of the parent never land here."""

@@ -44,7 +44,7 @@ class Streams:
     def expect(self, offset: int, end: int) -> None:
         """Somebody will read all of that in order."""
         stream = self._stream(offset, offset)
-        stream.read = end - offset
+        stream.read = int((end - offset) / self._share)
 
     def _stream(self, offset: int, end: int) -> _Stream:
         streams, slack = self._streams, self._slack

@@ -210,7 +210,9 @@ class Held:
                     os.close(descriptor)
 
     def __del__(self) -> None:
-        for descriptor in [self._data, *self._former]:
+        # Who owns it may be found unreachable with it, and close it only after this: the numbers are others' by then.
+        descriptors, self._data, self._former = [self._data, *self._former], -1, []
+        for descriptor in descriptors:
             if descriptor >= 0:
                 os.close(descriptor)
 

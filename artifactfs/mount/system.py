@@ -29,6 +29,9 @@ _CAP_SYS_ADMIN = 21
 _MAX_READ = 1 << 20
 _READ_AHEAD_KB = b"4096"
 """One block, in four requests that several workers answer at once: a tenth faster than 1 MiB, measured."""
+_READ_AHEAD_KB_FAR = b"512"
+"""What is read of a mapped file brings that much around it, which may be another block to fetch; whole blocks are
+fetched ahead by the reader itself."""
 _MOST_LINKS = 40
 _GLANCE = 2.0
 """Seconds that a look at a mount may take, which answers at once or never."""
@@ -193,8 +196,11 @@ def check_allow_other() -> None:
     raise NotAllowedError("--allow-other is not allowed here; it needs the line user_allow_other in /etc/fuse.conf")
 
 
-def raise_read_ahead(mountpoint: str) -> bool:
-    """Let the kernel ask for 4 MiB ahead, 1 MiB a request, when a file is read in order; False where we may not."""
+def set_read_ahead(mountpoint: str, *, far: bool = False) -> bool:
+    """Let the kernel ask for 4 MiB ahead, 1 MiB a request, when a file is read in order; False where we may not.
+
+    Of files that are `far`, 512 KiB.
+    """
     row = mounted_at(mountpoint)
     if row is None:
         return False
@@ -203,7 +209,7 @@ def raise_read_ahead(mountpoint: str) -> bool:
     except OSError:
         return False
     try:
-        os.write(descriptor, _READ_AHEAD_KB)
+        os.write(descriptor, _READ_AHEAD_KB_FAR if far else _READ_AHEAD_KB)
     except OSError:
         return False
     finally:

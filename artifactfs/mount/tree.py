@@ -89,6 +89,8 @@ class Watch(Protocol):
 class BlobReader(Protocol):
     """What opens blobs; see reader.Reader."""
 
+    @property
+    def is_local(self) -> bool: ...
     def open(
         self, blob: bytes, size: int, hint: Location | None = None, *, blocks: bytes | None = None
     ) -> OpenBlob: ...
@@ -241,6 +243,11 @@ class Tree:
     def changes(self, node: int) -> bool:
         """Whether a node is a directory whose names change."""
         return split(self._actual(node))[0] < Kind.ALIAS
+
+    @property
+    def is_far(self) -> bool:
+        """Whether files are fetched from another machine when they are read."""
+        return not self._store.reader.is_local
 
     def ask_every(self, seconds: float) -> None:
         """Ask the catalog for changes that often from now on."""

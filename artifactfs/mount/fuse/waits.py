@@ -100,6 +100,10 @@ class _WatchedReader:
         self._reader = reader
         self._reach = reach
 
+    @property
+    def is_local(self) -> bool:
+        return self._reader.is_local
+
     def open(self, blob: bytes, size: int, hint: Location | None = None, *, blocks: bytes | None = None) -> OpenBlob:
         opened = _reaching(self._reach, self._reader.open, blob, size, hint, blocks=blocks)
         return opened if isinstance(opened, BytesBlob) else _WatchedBlob(opened, self._reach)

@@ -62,6 +62,7 @@ class Keeper:
         self._refused: Error | None = None
         self._former: Former | None = None
         self._looked = now
+        self._is_far = False
         pid = os.getpid()
         self._self = pid, system.process_start(pid) or 0
         if kept is None:
@@ -103,7 +104,7 @@ class Keeper:
                 told = f"the mount's worker said nothing for {self.orders.limit:.0f} s; see whether the store answers"
                 raise MountError(told)
         self._poll.unregister(self.orders.report)
-        system.raise_read_ahead(self.orders.mountpoint)
+        system.set_read_ahead(self.orders.mountpoint, far=self._is_far)
         self._note(restarts=0)
         assert self.info is not None
         return self.info
@@ -341,6 +342,7 @@ class Keeper:
             self._note()
             return
         self.crew.serve(start.place, pid, now)
+        self._is_far = bool(ready.get("far"))
         if self.info is None:
             agreement = self.memory.agreement()
             self.info = state.MountInfo(

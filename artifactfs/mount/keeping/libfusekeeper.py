@@ -62,7 +62,7 @@ class LibfuseKeeper:
         if self._told in ready or self._orders.report in ready:
             raise MountError("interrupted")
         told = state.await_report(self._report)
-        system.raise_read_ahead(self._orders.mountpoint)
+        system.set_read_ahead(self._orders.mountpoint, far=told["far"])
         info = state.MountInfo(
             mountpoint=self._orders.mountpoint,
             where=told["where"],

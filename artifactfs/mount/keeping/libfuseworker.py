@@ -50,7 +50,7 @@ def serve_libfuse(given: Handover, open_tree: Callable[[str], Tree]) -> int:
     except Exception as error:
         state.report_failure(given.report, error)
         return 1
-    state.report_ready(given.report, {"where": tree.where, "mode": served.mode})
+    state.report_ready(given.report, {"where": tree.where, "mode": served.mode, "far": tree.is_far})
     waiting = select.poll()
     waiting.register(given.device, 0)  # an error tells that the mount is gone
     waiting.register(over, select.POLLIN)

@@ -60,7 +60,7 @@ def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
         state.report_failure(given.report, error)
         return 1
     memory.note_ready(given.slot)
-    state.report_ready(given.report, {"where": tree.where, "mode": kernel.mode})
+    state.report_ready(given.report, {"where": tree.where, "mode": kernel.mode, "far": tree.is_far})
     while serving.is_alive():
         serving.join(min(_LOG_CHECK_SECONDS, given.hang_limit / 4))
         memory.beat(given.slot)
