@@ -152,7 +152,10 @@ def execute(catalog: SqlCatalog, sql: str, **parameters: Any) -> None:
 def rows_of(catalog: SqlCatalog) -> dict[str, list[Any]]:
     """Everything that a catalog holds."""
     with catalog._database.reading() as connection:
-        return {table.name: connection.execute(table.select()).all() for table in schema.tables.sorted_tables}
+        return {
+            table.name: connection.execute(table.select().order_by(*table.primary_key)).all()
+            for table in schema.tables.sorted_tables
+        }
 
 
 def refused(kind: type[Exception], call: Callable[..., object], *arguments: object) -> str:

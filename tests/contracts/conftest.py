@@ -13,12 +13,12 @@ from artifactfs.catalog.queries import SqlCatalog
 
 
 @pytest.fixture(params=PLACES, ids=lambda place: place.__name__)
-def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Place]]:
-    """Makes places for catalogs, each another one."""
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Place]]:
+    """Makes places for catalogs, each another one. (A database has a catalog mostly; not when it `is_empty`.)"""
     if request.param is SqlitePlace:
         folders = iter(range(1000))
 
-        def sqlite() -> SqlitePlace:
+        def sqlite(*, is_empty: bool = False) -> SqlitePlace:
             folder = tmp_path / f"catalog-{next(folders)}"
             folder.mkdir()
             return SqlitePlace(folder)
@@ -28,8 +28,8 @@ def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
     databases = request.getfixturevalue("databases")
     with ExitStack() as taken:
 
-        def postgres() -> PostgresPlace:
-            name = databases.take()
+        def postgres(*, is_empty: bool = False) -> PostgresPlace:
+            name = databases.server.new_database() if is_empty else databases.take()
             taken.callback(databases.give_back, name)
             return PostgresPlace(databases.server.url(name))
 
@@ -37,7 +37,7 @@ def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
 
 
 @pytest.fixture
-def place(new_place: Callable[[], Place]) -> Place:
+def place(new_place: Callable[..., Place]) -> Place:
     return new_place()
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from catalogs import SqlitePlace, commit, digest_of, execute, log, refused, run_record, session
+from catalogs import Place, commit, digest_of, execute, log, refused, run_record, session
 from sqlalchemy import text
 
 from artifactfs.catalog.queries import SqlCatalog
@@ -26,18 +25,14 @@ from artifactfs.records import INHERIT_TTL, CollectionEdit, Edit, Location, RunE
 # -- the store itself
 
 
-def test_the_store_keeps_its_id(place: SqlitePlace, catalog: SqlCatalog) -> None:
+def test_the_store_keeps_its_id(place: Place, catalog: SqlCatalog) -> None:
     assert len(bytes.fromhex(catalog.store_id())) == 16
     again, once_more = place.open(), place.create()
     assert again.store_id() == once_more.store_id() == catalog.store_id()
 
 
-def test_two_stores_have_different_ids(tmp_path: Path) -> None:
-    ids = set()
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        ids.add(SqlitePlace(tmp_path / name).create().store_id())
-    assert len(ids) == 2
+def test_two_stores_have_different_ids(new_place: Callable[..., Place]) -> None:
+    assert len({new_place(is_empty=True).create().store_id() for _ in range(2)}) == 2
 
 
 def test_a_closed_catalog_can_be_used_again(catalog: SqlCatalog) -> None:
@@ -46,7 +41,7 @@ def test_a_closed_catalog_can_be_used_again(catalog: SqlCatalog) -> None:
     catalog.close()
 
 
-def test_last_change_grows_with_every_change_and_only_then(place: SqlitePlace, catalog: SqlCatalog) -> None:
+def test_last_change_grows_with_every_change_and_only_then(place: Place, catalog: SqlCatalog) -> None:
     other = place.open()
     membership, _ = log(catalog, "a")
     version, owner = membership.version, membership.collection
@@ -306,7 +301,7 @@ def test_default_ttl(catalog: SqlCatalog) -> None:
 # -- logging: sessions, pins, blobs
 
 
-def test_sessions(place: SqlitePlace, catalog: SqlCatalog) -> None:
+def test_sessions(place: Place, catalog: SqlCatalog) -> None:
     catalog.begin_session(session("a"))
     catalog.begin_session(dataclasses.replace(session("b"), pid=7, boot_id=""))
     assert place.open().sessions() == [session("a"), dataclasses.replace(session("b"), pid=7, boot_id="")]
@@ -498,7 +493,7 @@ def test_a_commit_of_an_unknown_run_changes_nothing(catalog: SqlCatalog) -> None
 # -- the journal
 
 
-def test_changes_until_they_are_journaled(place: SqlitePlace, catalog: SqlCatalog) -> None:
+def test_changes_until_they_are_journaled(place: Place, catalog: SqlCatalog) -> None:
     for content in "abc":
         log(catalog, content)
     changes = catalog.unjournaled()
@@ -518,7 +513,7 @@ def test_changes_until_they_are_journaled(place: SqlitePlace, catalog: SqlCatalo
     assert catalog.last_change() == place.open().last_change() == ids[2] + 1
 
 
-def test_processes_that_never_write_again_do_not_fill_the_outbox(place: SqlitePlace, catalog: SqlCatalog) -> None:
+def test_processes_that_never_write_again_do_not_fill_the_outbox(place: Place, catalog: SqlCatalog) -> None:
     for number in range(20):
         once = place.open()
         log(once, f"x{number}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from catalogs import SqlitePlace, commit, digest_of, execute, log, refused, rows_of, run_record, session
+from catalogs import Place, commit, digest_of, execute, log, refused, rows_of, run_record, session
 
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.errors import BaseMovedError, ConflictError, NotFoundError, SessionLostError, TypeConflictError
@@ -55,7 +55,7 @@ def pins_of(catalog: SqlCatalog) -> set[bytes]:
 # -- parts
 
 
-def test_a_part_is_what_was_added(place: SqlitePlace, catalog: SqlCatalog) -> None:
+def test_a_part_is_what_was_added(place: Place, catalog: SqlCatalog) -> None:
     catalog.start_run(run_record("r"))
     part = add(catalog, "s", run_id="r", ttl=None)
     assert part.id > 0 and part == part_record(id=part.id, run_id="r", ttl=None)
@@ -92,7 +92,7 @@ def test_a_part_goes_with_its_session(catalog: SqlCatalog) -> None:
     catalog.end_session("s")
 
 
-def test_expired_parts_are_left_out(place: SqlitePlace, catalog: SqlCatalog) -> None:
+def test_expired_parts_are_left_out(place: Place, catalog: SqlCatalog) -> None:
     now = place.clock.now
     add(catalog, "s", expires_at=now + 1)
     kept = add(catalog, "t", expires_at=now + 3600 * 10**9)

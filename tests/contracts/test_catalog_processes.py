@@ -10,11 +10,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from catalogs import SqlitePlace, digest_of, log
+from catalogs import Place, SqlitePlace, digest_of, log
 
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.errors import Error
@@ -69,7 +68,7 @@ def check_whole(catalog: SqlCatalog, collection: str = "mnist") -> list[str]:
     return [membership.version.digest for membership in memberships]
 
 
-def test_sixteen_processes_log_into_one_collection(place: SqlitePlace) -> None:
+def test_sixteen_processes_log_into_one_collection(place: Place) -> None:
     place.create().close()
     begin, go = os.pipe()
 
@@ -101,7 +100,7 @@ def test_sixteen_processes_log_into_one_collection(place: SqlitePlace) -> None:
     assert [change.id for change in changes] == list(range(1, 65))
 
 
-def test_kill_at_any_moment(place: SqlitePlace) -> None:
+def test_kill_at_any_moment(place: Place) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -136,7 +135,7 @@ def test_kill_at_any_moment(place: SqlitePlace) -> None:
     assert number <= len(acknowledged) + 40  # a kill can only hide the answer of one commit
 
 
-def test_a_child_goes_on_with_its_parents_catalog(place: SqlitePlace) -> None:
+def test_a_child_goes_on_with_its_parents_catalog(place: Place) -> None:
     catalog = place.create()
     log(catalog, "parent 0", tags=("t",))
 
@@ -154,7 +153,7 @@ def test_a_child_goes_on_with_its_parents_catalog(place: SqlitePlace) -> None:
     ]
 
 
-def test_forks_among_busy_threads(place: SqlitePlace) -> None:
+def test_forks_among_busy_threads(place: Place) -> None:
     """Children that drop or use what they inherited, while the parent's threads are in the middle of commits."""
     catalog = place.create()
     log(catalog, "first", tags=("t",))
@@ -199,7 +198,8 @@ def test_forks_among_busy_threads(place: SqlitePlace) -> None:
     assert written == [f"digest thread {number}" for number in range(len(written))]
 
 
-def test_many_processes_make_one_catalog(place: SqlitePlace) -> None:
+def test_many_processes_make_one_catalog(new_place: Callable[..., Place]) -> None:
+    place = new_place(is_empty=True)
     begin, go = os.pipe()
 
     def work(say: Callable[[str], None]) -> None:
@@ -215,13 +215,12 @@ def test_many_processes_make_one_catalog(place: SqlitePlace) -> None:
     assert len(ids) == 1
 
 
-def test_kill_while_a_catalog_is_made(tmp_path: Path) -> None:
+def test_kill_while_a_catalog_is_made(new_place: Callable[..., Place]) -> None:
     chance = random.Random(11)
+    rounds = 25 if isinstance(new_place(), SqlitePlace) else 8
     made = 0
-    for round in range(25):
-        root = tmp_path / str(round)
-        root.mkdir()
-        place = SqlitePlace(root)
+    for _ in range(rounds):
+        place = new_place(is_empty=True)
         child = Child(lambda say, place=place: (place.create(), say("made"), signal.pause()))
         time.sleep(chance.random() * 0.03)
         made += child.kill() == ["made"]
@@ -229,7 +228,7 @@ def test_kill_while_a_catalog_is_made(tmp_path: Path) -> None:
         log(catalog, "x", blobs=["b"], tags=("t",))
         assert check_whole(catalog) == ["digest x"] and digest_of("b") in catalog.locate([digest_of("b")])
         catalog.close()
-    assert made < 25, "every kill came too late to test anything"
+    assert made < rounds, "every kill came too late to test anything"
 
 
 # -- races: whatever two do at once, it is as if one had done it after the other
@@ -319,7 +318,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=lambda act: act.replace(" ", "-"))
-def test_two_processes_in_one_collection(place: SqlitePlace, one: str, other: str) -> None:
+def test_two_processes_in_one_collection(place: Place, one: str, other: str) -> None:
     catalog = place.create()
     answer_of_other, answer_of_one, state = serial(catalog, "other-first", other, one)
     allowed = [serial(catalog, "one-first", one, other), (answer_of_one, answer_of_other, state)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from catalogs import SqlitePlace, execute, log, run_record
+from catalogs import Place, execute, log, run_record
 
 from artifactfs.catalog import journal
 from artifactfs.catalog.queries import SqlCatalog
@@ -108,7 +108,7 @@ def test_a_row_that_means_nothing_tells_that_nobody_knows(catalog: SqlCatalog, n
     assert catalog.changes_between(0, 1) is None
 
 
-def test_a_change_that_is_undone_tells_nothing(catalog: SqlCatalog, place: SqlitePlace) -> None:
+def test_a_change_that_is_undone_tells_nothing(catalog: SqlCatalog, place: Place) -> None:
     owner = log(catalog, "a")[0].collection
     before = catalog.last_change()
     with pytest.raises(ZeroDivisionError), catalog._database.writing() as connection:

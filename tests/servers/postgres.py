@@ -35,6 +35,24 @@ _SETTINGS = {
     "lc_messages": "C",
 }
 _ROOM = 1 << 30
+_EMPTY = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    SET LOCAL session_replication_role = replica;
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename != 'store' LOOP
+        EXECUTE format('DELETE FROM %I', name);
+    END LOOP;
+    FOR name IN SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL LOOP
+        PERFORM setval(name::regclass, 1, false);
+    END LOOP;
+    IF to_regclass('store') IS NOT NULL THEN
+        UPDATE store SET store_id = replace(gen_random_uuid()::text, '-', ''), last_change = 0, blobs = NULL;
+    END IF;
+END
+$$
+"""
 
 # Ends the server, and removes its files, when the pipe from pytest is closed; it has a session of its own, so that what
 # ends pytest's does not end it.
@@ -189,23 +207,25 @@ class PostgresServer:
 
 
 class Databases:
-    """Databases of one server that tests take in turn: making one costs more than emptying one."""
+    """Databases of one server that tests take in turn: to make one, or its tables, costs more than to empty it."""
 
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
         self._free: list[str] = []
 
     def take(self) -> str:
-        """An empty database."""
+        """A database that has no tables, or those of a catalog that is new."""
         return self._free.pop() if self._free else self.server.new_database()
 
     def give_back(self, name: str) -> None:
-        """End what is connected to it, and empty it for the next test."""
-        self.server.execute(
-            f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'",
-        )
-        self.server.execute("DROP SCHEMA IF EXISTS public CASCADE", "CREATE SCHEMA public", database=name)
+        """End what is connected to it, and make its catalog a new one for the next test."""
+        self.server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        self.empty(name)
         self._free.append(name)
+
+    def empty(self, name: str) -> None:
+        """Make the catalog in a database a new one, if there is one."""
+        self.server.execute(_EMPTY, database=name)
 
 
 @pytest.fixture(scope="session")

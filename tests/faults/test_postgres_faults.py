@@ -1,0 +1,198 @@
+"""A catalog on PostgreSQL whose connections are cut, and whose server is killed: nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+import pytest
+from catalogs import PostgresPlace, log, rows_of, run_record
+from servers.postgres import Databases, PostgresServer
+
+from artifactfs.catalog import schema
+from artifactfs.catalog.queries import SqlCatalog
+from artifactfs.records import CollectionEdit, Edit, RunEdit
+
+DEADLINE = 60.0
+
+
+class Cutter:
+    """A proxy before a server. From `cut` on it counts what clients send, piece by piece, each of which is a step of a
+    transaction; the step of that number is lost on its way, or is executed and its answer lost."""
+
+    def __init__(self, port: int) -> None:
+        self._server = ("127.0.0.1", port)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._guard = threading.Lock()
+        self._step: int | None = None
+        self._loses_answer = False
+        self.seen = 0
+        self.cuts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self, step: int | None, *, loses_answer: bool = False) -> None:
+        """Cut at that step from now, or only count (None)."""
+        with self._guard:
+            self.seen, self.cuts, self._step, self._loses_answer = 0, 0, step, loses_answer
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                server = socket.create_connection(self._server)
+                ends = (client, server)
+                threading.Thread(target=self._forward, args=ends, daemon=True).start()
+                threading.Thread(target=self._answer, args=ends, daemon=True).start()
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := client.recv(1 << 20):
+                with self._guard:
+                    self.seen += 1
+                    is_cut = self.seen == self._step
+                    self.cuts += is_cut
+                if not is_cut:
+                    server.sendall(data)
+                elif self._loses_answer:
+                    # The client hears nothing more; the server gets the step, and has done it when it says so. (Of
+                    # several steps that are sent at once it says so only after the last.)
+                    with suppress(OSError):
+                        client.shutdown(socket.SHUT_RDWR)
+                    server.sendall(data)
+                    server.settimeout(1.0)
+                    server.recv(1 << 20)
+                    break
+                else:
+                    break
+        _end(client, server)
+
+    def _answer(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := server.recv(1 << 20):
+                client.sendall(data)
+        _end(client, server)
+
+
+def _end(*sockets: socket.socket) -> None:
+    for one in sockets:
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[str]:
+    name = databases.take()
+    yield name
+    databases.give_back(name)
+
+
+@pytest.fixture
+def cutter(postgres: PostgresServer) -> Iterator[Cutter]:
+    cutter = Cutter(postgres.port)
+    yield cutter
+    cutter.close()
+
+
+@pytest.fixture
+def through(cutter: Cutter, postgres: PostgresServer, database: str) -> Iterator[SqlCatalog]:
+    """A catalog whose connections go by the cutter."""
+    PostgresPlace(postgres.url(database)).create().close()
+    url = postgres.url(database).replace(f":{postgres.port}/", f":{cutter.port}/")
+    with closing(PostgresPlace(url).open()) as catalog:
+        yield catalog
+
+
+def prepared(catalog: SqlCatalog) -> dict[str, int]:
+    """`mnist` with v0 and v1, which `best` shows, and a run."""
+    log(catalog, "a")
+    version = log(catalog, "b", blobs=["shared"])[0]
+    link, _ = catalog.link(version.version.id, "me", "demo", "best", ["q4"])
+    catalog.start_run(run_record("r"))
+    assert link.link_id is not None
+    return {"mnist": version.collection.id, "best": link.collection.id, "v1": version.version.id, "link": link.link_id}
+
+
+CALLS: dict[str, Callable[[SqlCatalog, dict[str, int]], Any]] = {
+    "log": lambda catalog, _: log(catalog, "c", blobs=["shared", "own"], aliases=["prod"], run_id="r", tags=("t",)),
+    "alias": lambda catalog, ids: catalog.set_aliases(ids["mnist"], 0, ["prod"], []),
+    "unalias": lambda catalog, ids: catalog.remove_alias(ids["best"], "q4"),
+    "edit": lambda catalog, ids: catalog.edit(ids["mnist"], 1, Edit(description="d", add_tags=("t",))),
+    "rename": lambda catalog, ids: catalog.edit_collection(ids["mnist"], CollectionEdit(name="digits")),
+    "link": lambda catalog, ids: catalog.link(ids["v1"], "me", "demo", "others", ["x"]),
+    "unlink": lambda catalog, ids: catalog.unlink(ids["link"]),
+    "delete": lambda catalog, ids: catalog.delete_version(ids["mnist"], 1, delete_aliases=True, force=False),
+    "delete all": lambda catalog, ids: catalog.delete_collection(ids["mnist"], force=False),
+    "run": lambda catalog, _: catalog.start_run(run_record("s")),
+    "edit run": lambda catalog, _: catalog.edit_run("r", RunEdit(summary={"best": 1})),
+    "use": lambda catalog, ids: catalog.use("r", ids["v1"], "train-set"),
+}
+
+
+VARYING = {"id", "at", "created_at", "updated_at", "deleted_at", "finished_at", "log_id", "lease_until"}
+WITH_IDS = {"entities", "projects", "types", "collections", "versions", "links"}
+
+
+def seen(catalog: SqlCatalog) -> Any:
+    """All that is in a catalog, but for times and log ids; of ids the order counts, as what was undone took some."""
+    found = rows_of(catalog)
+    ranks = {name: {row.id: rank for rank, row in enumerate(found[name])} for name in WITH_IDS}
+    shown: dict[str, Any] = {}
+    for table in schema.tables.sorted_tables:
+        columns = [column for column in table.columns if column.name not in VARYING]
+        targets = {c.name: key.column.table.name for c in columns for key in c.foreign_keys}
+        shown[table.name] = [
+            {
+                name: ranks[targets[name]][row._mapping[name]] if targets.get(name) in ranks else row._mapping[name]
+                for name in (column.name for column in columns)
+            }
+            for row in found[table.name]
+        ]
+    for row in shown["touched"]:
+        row["names"] = sorted((below, name) for below, _, name in row["names"])
+    for row in shown["changes"]:
+        del row["body"]
+    for row in shown["blobs"]:
+        row["object"] = row.pop("pack_id") is None
+    shown["packs"] = len(shown["packs"])
+    del shown["store"][0]["store_id"]
+    return shown
+
+
+ONLY_WITH_TORTURE = {"alias", "edit", "rename", "delete", "run", "use"}
+
+
+@pytest.mark.parametrize("act", CALLS, ids=lambda act: act.replace(" ", "-"))
+def test_a_cut_at_every_step(
+    act: str, cutter: Cutter, through: SqlCatalog, databases: Databases, database: str, torture: bool
+) -> None:
+    """Each call is whole, and done once, wherever its connection is cut, both ways."""
+    if act in ONLY_WITH_TORTURE and not torture:
+        pytest.skip("is much like another one; ARTIFACTFS_TORTURE=1 tries it too")
+
+    def fresh() -> dict[str, int]:
+        databases.empty(database)
+        return prepared(through)
+
+    ids = fresh()
+    cutter.cut(None)
+    CALLS[act](through, ids)
+    steps, expected = cutter.seen, seen(through)
+    assert steps >= 4
+    # The last step is the commit.
+    chosen = range(1, steps + 1) if torture else sorted({*range(1, steps, 1 + steps // 4), steps - 1, steps})
+    for step in chosen:
+        for loses_answer in (False, True):
+            ids = fresh()
+            cutter.cut(step, loses_answer=loses_answer)
+            CALLS[act](through, ids)
+            assert cutter.cuts == 1
+            assert seen(through) == expected, (step, loses_answer)
