@@ -83,7 +83,7 @@ class Carriage:
         upload = self._target.catalog.pin(self._session.id, needed).upload
         wanted = [blob for blob in needed if blob in upload]
         self._locations = self._source.locate([blob for blob in wanted if blob not in given])
-        sizes = {blob: self._size_of(blob) for blob in wanted}
+        sizes = {blob: self._size_of(blob, needed[blob]) for blob in wanted}
         if self._progress is not None:
             self._progress.start("copy", len(wanted), sum(sizes.values()))
         with (
@@ -102,12 +102,15 @@ class Carriage:
         del size
         self._target.blobs.publish(name, path)
 
-    def _size_of(self, blob: bytes) -> int:
+    def _size_of(self, blob: bytes, said: int) -> int:
         if blob in self._given:
             return len(self._given[blob])
         if blob not in self._locations:
             raise self._missing(blob)
-        return self._locations[blob].length
+        size = self._locations[blob].length
+        if said not in (-1, size):
+            raise DamageError(f"{self._describe(blob)} has {size} bytes, not {said}; verify the version there")
+        return size
 
     def _carry_pack(
         self, plan: PackPlan, generation: int, upload: Mapping[bytes, int], outbox: Outbox, streams: Streams

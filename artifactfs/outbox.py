@@ -16,6 +16,9 @@ _STREAMS = 8
 _UNDER_WAY = 1 << 30
 """Bytes of staged files that may wait or be on their way, besides one that is larger by itself."""
 
+_MOST = 4 * _STREAMS
+"""Files that may."""
+
 _LOOK_UP = 30.0
 """Seconds after which a wait is interrupted to keep the session alive."""
 
@@ -25,8 +28,8 @@ Publish = Callable[[str, str, int], None]
 
 class Outbox:
     """Publishes files by `publish`. `keep_alive` is called now and then, `on_bytes` with the size of each that is done,
-    both in the thread that puts. To be used as a context manager: leaving it waits until all is published; an error of
-    one leaves the rest, and is raised by the next call."""
+    both in the thread that puts. To be used as a context manager: leaving it waits until all is published; the error of
+    one is raised by a later call, and leaves what has not begun."""
 
     def __init__(
         self, publish: Publish, keep_alive: Callable[[], None], on_bytes: Callable[[int], None] | None = None
@@ -36,6 +39,7 @@ class Outbox:
         self._on_bytes = on_bytes
         self._streams = Streams(_STREAMS, "artifactfs-publish")
         self._under_way: dict[Future[None], int] = {}
+        self._bytes = 0
 
     def __enter__(self) -> Outbox:
         return self
@@ -53,10 +57,10 @@ class Outbox:
     def put(self, name: str, path: str, size: int) -> None:
         """Publish the staged file `path` of `size` bytes as the object `name`, once there is room. Raises what
         publishing another one raised."""
-        while self._under_way and sum(self._under_way.values()) + size > _UNDER_WAY:
+        while self._under_way and (self._bytes + size > _UNDER_WAY or len(self._under_way) >= _MOST):
             self._wait()
         self._under_way[self._streams.submit(lambda: self._publish(name, path, size))] = size
-        self._collect({future for future in self._under_way if future.done()})
+        self._bytes += size
 
     def _wait(self) -> None:
         self._collect(wait(self._under_way, _LOOK_UP, FIRST_COMPLETED).done)
@@ -65,6 +69,7 @@ class Outbox:
     def _collect(self, done: set[Future[None]]) -> None:
         for future in done:
             size = self._under_way.pop(future)
+            self._bytes -= size
             future.result()
             if self._on_bytes is not None:
                 self._on_bytes(size)

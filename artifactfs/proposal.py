@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .draft import Draft
+from .draft import Draft, Progress
 from .errors import ConflictError, InvalidError, PathConflictError, TypeConflictError
 from .manifest import Manifest, differs
 from .metadata import checked_metadata
@@ -22,7 +22,8 @@ _WITHOUT = "the parts are kept: finish with another artifact"
 
 
 class Order(NamedTuple):
-    """What is to be logged, and as what. `digest` is the draft's, `log_id` the caller's own word for this log."""
+    """What is to be logged, and as what. `digest` is the draft's, `log_id` the caller's own word for this log;
+    `progress` is told of the bytes that are stored."""
 
     draft: Draft
     digest: str
@@ -31,6 +32,7 @@ class Order(NamedTuple):
     aliases: tuple[str, ...]
     run_id: str | None
     log_id: str
+    progress: Progress | None = None
 
     @property
     def target(self) -> str:

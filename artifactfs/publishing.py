@@ -28,7 +28,6 @@ from .blobs.protocol import Blobs
 from .catalog.protocol import Catalog
 from .commits import Commits
 from .digest import blob_digest
-from .draft import Draft
 from .errors import BaseMovedError, ConflictError, NotFoundError
 from .manifest import Manifest
 from .names import shown
@@ -80,7 +79,7 @@ class Publisher:
 
     def _publish(self, order: Order) -> tuple[Membership, bool]:
         proposal = Proposal.of(order)
-        with self._upload(order.draft) as upload:
+        with self._upload(order) as upload:
             make = self._commits.on_latest if order.draft.incremental else self._commits.by_itself
             membership, created = make(order, proposal, upload)
         self._tell(membership, created, upload)
@@ -99,7 +98,7 @@ class Publisher:
         """
         self._sweep()
         draft = order.draft
-        with self._upload(draft) as upload:
+        with self._upload(order) as upload:
             part = Part(
                 id=0,
                 distributed_id=distributed_id,
@@ -148,7 +147,7 @@ class Publisher:
     def _join(self, order: Order, parts: list[Part]) -> tuple[Membership, bool, str | None]:
         """Commit parts and draft as one version; a path of theirs that is missing in it, as it is another's work."""
         proposal = Proposal.of(order)
-        with self._upload(order.draft) as upload:
+        with self._upload(order) as upload:
             read = ((part, self._manifest_at(part.manifest, f"a part of {order.target}")) for part in parts)
             proposal = joined(read, proposal, order.target)
             membership, created = self._commits.on_latest(order, proposal, upload)
@@ -213,9 +212,9 @@ class Publisher:
             yield session
 
     @contextlib.contextmanager
-    def _upload(self, draft: Draft) -> Iterator[Upload]:
+    def _upload(self, order: Order) -> Iterator[Upload]:
         with self._session() as session:
-            yield Upload(self._catalog, self._blobs, self._location, draft, session)
+            yield Upload(self._catalog, self._blobs, self._location, order.draft, session, order.progress)
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[Session]:

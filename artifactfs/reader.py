@@ -331,6 +331,8 @@ class Reader:
 
         Raises MissingBlobError, DamageError where there is less, UnavailableError.
         """
+        if not location.length:
+            return blob_digest(b"")
         ranged, offset = self._whole_blob(blob, location.length, location)
         ranged.expect(offset, offset + location.length)
         hasher = new_hasher(DigestAlgorithm.BLAKE3)

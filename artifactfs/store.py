@@ -19,7 +19,7 @@ from .blobs.protocol import Blobs, journal_object
 from .catalog.protocol import Catalog
 from .contents import LARGE_TREE, Contents
 from .digest import DigestAlgorithm, blob_digest
-from .draft import Draft
+from .draft import Draft, Progress
 from .errors import Error, NotFoundError, ReadOnlyStoreError, TypeConflictError
 from .manifest import Entry, Manifest
 from .metadata import checked_metadata, to_json
@@ -178,6 +178,7 @@ class Store(Contents):
         aliases: Sequence[str] = (),
         run_id: str | None = None,
         log_id: str | None = None,
+        progress: Progress | None = None,
     ) -> tuple[Membership, bool]:
         """Make a version of a draft; the membership in its sequence, and whether a version was made.
 
@@ -186,7 +187,7 @@ class Store(Contents):
         is durable when this returns. Raises what the catalog and blobs raise, SourceChangedError when a file added
         with policy "immutable" is no longer what it was.
         """
-        order = self._order(draft, entity, project, aliases, run_id, log_id)
+        order = self._order(draft, entity, project, aliases, run_id, log_id, progress)
         known = self._unchanged(draft, order.digest, entity, project, log_id)
         if known is not None:
             draft.remember()
@@ -210,9 +211,10 @@ class Store(Contents):
         project: str,
         aliases: Sequence[str] = (),
         run_id: str | None = None,
+        progress: Progress | None = None,
     ) -> Part:
         """Keep a draft's contents for a version that several processes make; see Publisher.add_part."""
-        order = self._order(draft, entity, project, aliases, run_id, None)
+        order = self._order(draft, entity, project, aliases, run_id, None, progress)
         part = self._publisher.add_part(order, distributed_id)
         draft.remember()
         return part
@@ -226,15 +228,24 @@ class Store(Contents):
         project: str,
         aliases: Sequence[str] = (),
         run_id: str | None = None,
+        progress: Progress | None = None,
     ) -> tuple[Membership, bool]:
         """Make a version of all parts kept under the id, and of a draft; see Publisher.finish."""
-        answer = self._publisher.finish(self._order(draft, entity, project, aliases, run_id, None), distributed_id)
+        order = self._order(draft, entity, project, aliases, run_id, None, progress)
+        answer = self._publisher.finish(order, distributed_id)
         draft.remember()
         self._write_journal()
         return answer
 
     def _order(
-        self, draft: Draft, entity: str, project: str, aliases: Sequence[str], run_id: str | None, log_id: str | None
+        self,
+        draft: Draft,
+        entity: str,
+        project: str,
+        aliases: Sequence[str],
+        run_id: str | None,
+        log_id: str | None,
+        progress: Progress | None,
     ) -> Order:
         """What is to be logged, its words checked. Raises InvalidNameError, InvalidMetadataError."""
         self._check_writable()
@@ -249,6 +260,7 @@ class Store(Contents):
             tuple(dict.fromkeys(check_alias(alias) for alias in aliases if alias != LATEST)),
             run_id,
             log_id if log_id is not None else uuid.uuid4().hex,
+            progress,
         )
 
     def _unchanged(self, draft: Draft, digest: str, entity: str, project: str, log_id: str | None) -> Membership | None:

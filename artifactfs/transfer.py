@@ -24,10 +24,12 @@ from typing import NamedTuple
 
 from .carriage import Carriage
 from .digest import DigestAlgorithm, blob_digest
-from .draft import Progress
+from .draft import Progress, checked_description
 from .errors import ConflictError, DamageError, InvalidError, NotFoundError, TypeConflictError
+from .labels import texts
 from .manifest import Manifest
-from .names import LATEST, shown
+from .metadata import checked_metadata, checked_text
+from .names import LATEST, check_alias, check_name, check_type, shown
 from .origins import Origin
 from .records import INHERIT_TTL, Commit, Membership, Run, Version
 from .references.artifact import format_id, is_reference, parse_id, parse_reference, reference_uri, referred_ids
@@ -75,15 +77,17 @@ class Transfer:
         """Copy versions, oldest first, each whole when its result is given; then their lineage.
 
         Again is harmless, also after it was interrupted: what is there already does not travel again. Raises
-        TypeConflictError and ConflictError for a collection that is of another type there, or a portfolio, before
-        anything is copied; DamageError and MissingBlobError for a version that is not whole here, which is then not
-        made there; ConflictError for a run whose id another run has there; and what both stores raise.
+        TypeConflictError and ConflictError for a collection that is of another type there, or a portfolio, and
+        InvalidNameError and InvalidMetadataError for what nobody could have logged, all before anything is copied;
+        DamageError and MissingBlobError for a version that is not whole here, which is then not made there;
+        ConflictError for a run whose id another run has there; and what both stores raise.
         """
         wanted = sorted(
             {(found.version.id, found.link_id): found for found in memberships}.values(),
             key=lambda found: (found.version.created_at, found.version.id, found.link_id or 0),
         )
         for membership in wanted:
+            _check(membership)
             self._check_place(membership.version)
         return self._copy_all(wanted)
 
@@ -112,11 +116,11 @@ class Transfer:
     def _copy(self, membership: Membership) -> Copied:
         version = membership.version
         if self._lineage and version.run_id is not None:
-            self._target.adopt_run(self._source.catalog.run(version.run_id))
+            self._target.adopt_run(_checked_run(self._source.catalog.run(version.run_id)))
         found, log_id = self._target.find_copy(self._source.origin_of(version))
         if found is None:
             found = self._with_the_same(version)
-        aliases = _movable(self._source.shown_as(version))
+        aliases = tuple(check_alias(alias) for alias in _movable(self._source.shown_as(version)))
         if found is not None:
             made, created = self._target.set_aliases(found, aliases), False
             blobs, size, absent = 0, 0, list[str]()
@@ -254,7 +258,7 @@ class Transfer:
                 runs[use.run.id] = use.run
         absent = set()
         for run in sorted(runs.values(), key=lambda run: run.created_at):
-            self._target.adopt_run(run)
+            self._target.adopt_run(_checked_run(run))
             for use in self._source.inputs_of(run.id):
                 there = self._there(use.version)
                 if there is None:
@@ -276,6 +280,31 @@ class Transfer:
             return known
         found, _ = self._target.find_copy(self._source.origin_of(version))
         return None if found is None else found.version
+
+
+def _check(membership: Membership) -> None:
+    """Raise what may not be said of a version: another store's catalog is not trusted to have asked."""
+    version = membership.version
+    for owner in {version.collection, membership.collection}:
+        for kind, name in (("entity", owner.entity), ("project", owner.project), ("collection", owner.name)):
+            check_name(kind, name)
+        check_type(owner.type)
+    for alias in _movable(membership):
+        check_alias(alias)
+    checked_description(version.description)
+    checked_metadata(dict(version.metadata))
+    texts("tag", version.tags)
+
+
+def _checked_run(run: Run) -> Run:
+    for kind, name in (("run", run.id), ("entity", run.entity), ("project", run.project)):
+        check_name(kind, name)
+    checked_metadata(dict(run.config), limit=None)
+    checked_metadata(dict(run.summary), limit=None)
+    for text in (run.name, run.job_type, run.group, run.notes):
+        checked_text(text or "", "text of a run")
+    texts("tag", run.tags)
+    return run
 
 
 def _movable(membership: Membership) -> tuple[str, ...]:

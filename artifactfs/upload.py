@@ -8,6 +8,7 @@ collected meanwhile. The draft's staging stays as it is, so that a log that fail
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping
@@ -18,7 +19,7 @@ from .blobs.packs import PackWriter, SealedPack
 from .blobs.protocol import Blobs, blob_object, pack_name
 from .catalog.protocol import Catalog
 from .digest import blob_digest
-from .draft import Draft
+from .draft import Draft, Progress
 from .errors import MissingBlobError, NotAllowedError, SourceChangedError, SourceError
 from .manifest import Manifest
 from .names import shown
@@ -39,10 +40,18 @@ _LITTLE = 256 << 20
 class Upload:
     """What a session pinned and published: all that `Catalog.commit` and `Catalog.add_part` ask about bytes.
 
-    `location` names the store in messages.
+    `location` names the store in messages; `progress` is told of the bytes that became objects.
     """
 
-    def __init__(self, catalog: Catalog, blobs: Blobs, location: str, draft: Draft, session: Session) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        blobs: Blobs,
+        location: str,
+        draft: Draft,
+        session: Session,
+        progress: Progress | None = None,
+    ) -> None:
         self.session = session
         self.manifest: Manifest | None = None
         """What was taken last."""
@@ -52,6 +61,7 @@ class Upload:
         self._blobs = blobs
         self._location = location
         self._draft = draft
+        self._progress = progress
         self._pinned: Mapping[bytes, int] = {}
         self._absent = 0
 
@@ -148,9 +158,17 @@ class Upload:
             for name, path, size in moves:
                 self._publish(name, path, size)
             return
-        with Outbox(self._publish, self.session.keep_alive) as outbox:
-            for move in moves:
-                outbox.put(*move)
+        progress, told = self._progress, None
+        if progress is not None:
+            progress.start(f"storing {self._draft.name}", None, sum(size for *_, size in moves))
+            told = functools.partial(progress.advance, 0)
+        try:
+            with Outbox(self._publish, self.session.keep_alive, told) as outbox:
+                for move in moves:
+                    outbox.put(*move)
+        finally:
+            if progress is not None:
+                progress.done()
 
     def _publish(self, name: str, path: str, size: int) -> None:
         """Make an object of a staged file, unless an interrupted log did: objects come in one order, so what that left

@@ -24,6 +24,7 @@ from artifactfs.errors import (
     ConflictError,
     DamageError,
     InvalidError,
+    InvalidNameError,
     MissingBlobError,
     NotFoundError,
     TypeConflictError,
@@ -395,6 +396,27 @@ def test_a_collection_of_another_kind_is_told_before_bytes_travel(laptop: Store,
         copy(laptop, far, good, linked)
     assert versions(far, "good") == []
     assert blobs_of(far).published == published
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE aliases SET name = 'a/b' WHERE name = 'prod'",
+        "UPDATE collections SET name = '..'",
+        "UPDATE projects SET name = 'a b'",
+    ],
+)
+def test_another_catalog_is_not_trusted(laptop: Store, team: Store, change: str) -> None:
+    log(laptop, {"x": b"x"}, "prod", tags=["t"])
+    with laptop.catalog._database.writing() as connection:  # type: ignore[attr-defined]
+        assert connection.exec_driver_sql(change).rowcount == 1
+    entity = laptop.catalog.entity("me")
+    (project,) = laptop.catalog.projects(entity.id)
+    (collection,) = laptop.catalog.collections(project.id)
+    (membership,) = laptop.catalog.memberships(collection.id)
+    with pytest.raises(InvalidNameError):
+        copy(laptop, team, membership)
+    assert team.catalog.entities() == []
 
 
 def test_a_time_to_live_that_is_over_there_is_told(laptop: Store, team: Store) -> None:

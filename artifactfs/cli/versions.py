@@ -206,6 +206,7 @@ def _commit(invocation: Invocation, draft: Draft, order: Order) -> tuple[Members
             "project": project,
             "aliases": order.aliases,
             "run_id": run.id,
+            "progress": invocation.output.progress(),
         }
         if order.part_of is not None:
             return store.add_part(draft, order.part_of, **where)
