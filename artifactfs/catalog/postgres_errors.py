@@ -63,6 +63,8 @@ def _meaning(error: BaseException, place: str, parameters: Mapping[str, Any], *,
         return UndoneError(f"the catalog {place} could not do it now ({said}); try again later")
     if state in ("55P03", "57014"):
         return UnavailableError(f"the catalog {place} is kept busy by other programs ({said}); try again later")
+    if state == "42501" and writing and "for schema" in said:
+        return NotAllowedError(f"no permission to make tables in {place} ({said}); ask its administrator")
     if state == "25006" or (state == "42501" and writing):
         return ReadOnlyStoreError(f"the catalog {place} is read-only ({said}); ask its administrator for the rights")
     if state == "42501":
@@ -111,8 +113,6 @@ def _unconnected(said: str, place: str, parameters: Mapping[str, Any]) -> Error:
         return NotAStoreError(f"there is no database {database} for the catalog {place}; make it with `createdb`")
     if "permission denied for database" in said or "no pg_hba.conf entry" in said or "not permitted to log in" in said:
         return NotAllowedError(f"{place} does not let {user} in ({_last(said)}); ask its administrator")
-    if "FATAL:" in said and not any(word in said for word in ("starting up", "shutting down", "too many", "remaining")):
-        return UnavailableError(f"{place} refused the connection ({_last(said)}); try again later")
     return UndoneError(f"the catalog {place} cannot be reached ({_last(said)}); try again later")
 
 

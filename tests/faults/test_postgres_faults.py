@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,8 +10,9 @@ from contextlib import closing, suppress
 from typing import Any
 
 import pytest
-from catalogs import PostgresPlace, log, rows_of, run_record
-from servers.postgres import Databases, PostgresServer
+from catalogs import PostgresPlace, digest_of, log, rows_of, run_record
+from children import Child
+from servers.postgres import Databases, PostgresServer, running_server
 
 from artifactfs.catalog import schema
 from artifactfs.catalog.queries import SqlCatalog
@@ -196,3 +198,111 @@ def test_a_cut_at_every_step(
             CALLS[act](through, ids)
             assert cutter.cuts == 1
             assert seen(through) == expected, (step, loses_answer)
+
+
+def storm(url: str, who: int, rounds: int, say: Callable[[str], None]) -> None:
+    """Log, alias, link and delete in the collections of all others; every call must succeed, whatever happens."""
+    with closing(SqlCatalog.open(url, timeout=4 * DEADLINE)) as catalog:
+        for number in range(rounds):
+            content = f"{who}-{number}"
+            made = log(
+                catalog, content, aliases=[f"of-{who}"], blobs=["shared", f"own {who}"], log_id=f"log {content}"
+            )[0]
+            say(f"logged {made.number} {made.version.digest}")
+            catalog.set_aliases(made.collection.id, made.number, ["prod"], [])
+            link, _ = catalog.link(made.version.id, "me", "demo", "best", [f"best-{who}"])
+            say(f"linked {link.number} {made.version.digest}")
+            if number % 3 == 2:
+                catalog.delete_version(made.collection.id, made.number, delete_aliases=True, force=False)
+                say(f"deleted {made.number} {made.version.digest}")
+
+
+def check_storm(catalog: SqlCatalog, said: list[list[str]], children: int, rounds: int) -> None:
+    """Everything that was acknowledged is there once, and nothing else is."""
+    lines = [line.split(" ", 2) for of_child in said for line in of_child]
+    logged, linked, deleted = (
+        {int(number): digest for word, number, digest in lines if word == wanted}
+        for wanted in ("logged", "linked", "deleted")
+    )
+    assert sorted(logged.values()) == sorted(f"digest {who}-{n}" for who in range(children) for n in range(rounds))
+    assert sorted(logged) == sorted(linked) == list(range(children * rounds))  # numbers have no gaps
+    owner, best = (catalog.collection("me", "demo", name).id for name in ("mnist", "best"))
+    there = {m.number: m.version.digest for m in catalog.memberships(owner)}
+    assert there == {number: digest for number, digest in logged.items() if number not in deleted}
+    shown = {m.number: m.version.digest for m in catalog.memberships(best)}
+    assert shown == {number: digest for number, digest in linked.items() if digest not in deleted.values()}
+    assert catalog.sessions() == []
+    found = rows_of(catalog)
+    assert found["pins"] == [] and len(found["versions"]) == len(logged)
+    assert {row.digest for row in found["blobs"]} >= {
+        digest_of("shared"),
+        *(digest_of(f"own {n}") for n in range(children)),
+    }
+    assert [row.id for row in found["changes"]] == list(range(1, len(found["changes"]) + 1))
+    kinds = [row.kind for row in found["changes"]]
+    assert (kinds.count("version"), kinds.count("link"), kinds.count("delete")) == (
+        len(logged),
+        len(linked),
+        len(deleted),
+    )
+
+
+def ended(children: list[Child]) -> list[list[str]]:
+    said = [child.said.read().splitlines() for child in children]
+    assert [child.wait() for child in children] == [0] * len(children)
+    return said
+
+
+def test_many_processes_whose_connections_are_cut(postgres: PostgresServer, database: str, torture: bool) -> None:
+    # So many and no more: a machine may be so slow that no transaction would get through between two of them.
+    count, rounds, most = (64, 12, 1500) if torture else (8, 4, 60)
+    url = postgres.url(database)
+    PostgresPlace(url).create().close()
+    chance = random.Random(3)
+    children = [Child(lambda say, who=who: storm(url, who, rounds, say)) for who in range(count)]
+    stop = threading.Event()
+    cuts = 0
+    busy = (
+        "SELECT pid FROM pg_stat_activity"
+        f" WHERE datname = '{database}' AND application_name = 'artifactfs' AND state != 'idle'"
+    )
+
+    def cut() -> None:
+        nonlocal cuts
+        with closing(postgres.connect()) as connection:
+            while cuts < most and not stop.wait(chance.random() * 0.05):
+                pids = [pid for (pid,) in connection.execute(busy.encode()).fetchall()]
+                if pids:
+                    call = "SELECT pg_terminate_backend(%s)"
+                    cuts += connection.execute(call.encode(), [chance.choice(pids)]).fetchone() == (True,)
+
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    try:
+        said = ended(children)
+    finally:
+        stop.set()
+        cutting.join()
+    print(f"{cuts} connections cut")
+    assert cuts > 0
+    with closing(PostgresPlace(url).open()) as catalog:
+        check_storm(catalog, said, count, rounds)
+
+
+def test_a_server_that_is_killed_and_started_again(torture: bool) -> None:
+    count, rounds, kills = (16, 40, 10) if torture else (4, 12, 2)
+    with running_server() as server:
+        url = server.url(server.new_database())
+        PostgresPlace(url).create().close()
+        children = [Child(lambda say, who=who: storm(url, who, rounds, say)) for who in range(count)]
+        lines: list[list[str]] = [[] for _ in children]
+        for number in range(kills):
+            # Somebody is in the middle: each has said something since the last kill, and goes on at once.
+            for child, of_child in zip(children, lines, strict=True):
+                of_child.append(child.said.readline().rstrip("\n"))
+            server.kill()
+            server.start()
+            assert number < kills
+        said = ended(children)
+        with closing(PostgresPlace(url).open()) as catalog:
+            check_storm(catalog, [a + b for a, b in zip(lines, said, strict=True)], count, rounds)
