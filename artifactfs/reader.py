@@ -140,6 +140,17 @@ class BytesBlob(OpenBlob):
         return self.data[offset : offset + length]
 
 
+class PackedBlob(OpenBlob):
+    """A small blob in a pack that is not local. `take` gives its bytes, checked; it is called when they are read."""
+
+    def __init__(self, size: int, take: Callable[[], bytes]) -> None:
+        self.size = size
+        self._take = take
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._take()[offset : offset + length]
+
+
 class RemoteBlob(OpenBlob):
     """A large blob that is not a local file: its blocks come when they are read, and are kept in the cache.
 
@@ -369,15 +380,27 @@ class Reader:
 
     def _open_at(self, blob: bytes, size: int, location: Location, blocks: bytes | None) -> OpenBlob:
         _check_place(blob, size, location)
+        if not self._is_local:
+            return self._open_far(blob, size, location, blocks)
         if location.offset == 0 and is_blob_object(location.name):
             path = self._blobs.local_file(location.name)
             if path is not None:
                 return _open_local(path, size)
-        if size > BLOCK_SIZE and blocks is not None:
-            return RemoteBlob(self._large(blob, size, location, blocks))
         data = self._checked(blob, size, location)
         self._keep(blob, data)
         return BytesBlob(data)
+
+    def _open_far(self, blob: bytes, size: int, location: Location, blocks: bytes | None) -> OpenBlob:
+        """A blob that is not local. Nothing is fetched before it is read."""
+        if is_blob_object(location.name) and (size <= BLOCK_SIZE or blocks is not None) and size:
+            return RemoteBlob(self._large(blob, size, location, blocks))
+
+        def take() -> bytes:
+            data = self.read_all(blob, size, location)
+            self._keep(blob, data)
+            return data
+
+        return PackedBlob(size, take)
 
     def _checked(self, blob: bytes, size: int, location: Location) -> bytes:
         _check_place(blob, size, location)
@@ -413,19 +436,21 @@ class Reader:
         return self._pack(location.name), location.offset
 
     def _large(self, blob: bytes, size: int, location: Location, blocks: bytes | None) -> RangedObject:
-        """A blob that is an object of its own; without a block list it must be checked by who reads it."""
+        """A blob that is an object of its own; one of several blocks that has no list of them must be checked by who
+        reads it."""
         key = blob.hex() if blocks is None else f"{blob.hex()}-{blocks.hex()}"
         return self._objects.get(key) or self._made(key, lambda: self._new_large(key, blob, size, location, blocks))
 
     def _new_large(self, key: str, blob: bytes, size: int, location: Location, blocks: bytes | None) -> RangedObject:
         held = self._held(key, size, BLOCK_SIZE)
-        if blocks is None:
+        if blocks is None and size > BLOCK_SIZE:
             return self._ranged(_Stored(self._blobs, location), held, size)
-        listed = blocks
 
         def list_blocks() -> list[bytes]:
-            found = self._located(listed)
-            return parse_block_list(self._checked(listed, found.length, found), size)
+            if blocks is None:
+                return [blob]
+            found = self._located(blocks)
+            return parse_block_list(self._checked(blocks, found.length, found), size)
 
         return self._ranged(_Blocks(self._blobs, location, list_blocks, lambda: self._located(blob)), held, size)
 

@@ -279,6 +279,18 @@ def test_a_small_blob_costs_one_range(shop: Shop, cache: Cache | None, tmp_path:
         assert empty == b""
 
 
+def test_opening_fetches_nothing(shop: Shop, disk: Cache, tmp_path: Path) -> None:
+    reader = Reader(shop.blobs, shop.locate, disk)
+    digests = shop.put_pack(str(tmp_path / "pack"), SMALL)
+    small = reader.open(digests[5], len(SMALL[5]), shop.places[digests[5]])
+    middling = open_large(reader, shop, LARGE[: 1 << 20])
+    assert small.size == len(SMALL[5]) and middling.size == 1 << 20 and middling.fileno() is None
+    assert shop.blobs.asked == []
+    assert small.read(10, 20) == SMALL[5][10:30] and middling.read(7, 8) == LARGE[7:15]
+    assert until(lambda: middling.fileno() is not None)  # it is whole
+    middling.close()
+
+
 def test_a_pack_read_in_order_comes_in_growing_ranges(shop: Shop, cache: Cache | None, tmp_path: Path) -> None:
     reader = Reader(shop.blobs, shop.locate, cache)
     many = [random.Random(number).randbytes(50_000) for number in range(250)]

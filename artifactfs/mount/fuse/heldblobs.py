@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
+from ...blobs.packs import SMALL
 from ...reader import OpenBlob
 from ..tree import Tree
 
@@ -26,7 +27,7 @@ class HeldBlobs:
     def hold(self, node: int) -> _HeldBlob:
         """Open the file of a node, and keep it open if its bytes never change and are not in memory anyway."""
         blob = _HeldBlob(self._tree.open_file(node))
-        if blob.local_path is not None or (blob.size > MAX_READ and self._tree.is_fixed(node)):
+        if blob.local_path is not None or (blob.size >= SMALL and self._tree.is_fixed(node)):
             with self._guard:
                 self._blobs[node] = blob
                 while len(self._blobs) > _HELD_FILES:
