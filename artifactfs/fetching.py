@@ -318,7 +318,14 @@ class Fetcher:
         self._patience = patience
         self._trying = trying
         self._is_out = False
+        self._keeping = 0
+        self._kept = threading.Condition(self.guard)
         _instances.add(self)
+
+    def settle(self, patience: float = 10.0) -> None:
+        """Wait until all that landed is kept, so that a program that ends has it; `patience` seconds at most."""
+        with self.guard:
+            self._kept.wait_for(lambda: not self._keeping, patience)
 
     def send(self, flight: Flight) -> None:
         """Let a flight begin. Raises UnavailableError."""
@@ -488,6 +495,8 @@ class Fetcher:
             self.counts.hedges_won += by_hedge
             flight.data = data
             flight.error = error
+            self._keeping += 1
+            generation = self.generation
         flight.landed.set()
         try:
             if data is not None:
@@ -497,12 +506,17 @@ class Fetcher:
             with self.guard:
                 flight.is_retired = True
                 is_over = flight.users == 0
+                if generation == self.generation:
+                    self._keeping -= 1
+                    self._kept.notify_all()
             if is_over:
                 _forget(flight)
 
     def renew(self) -> None:
         """For a forked child, before it has threads."""
         self.guard = threading.Lock()
+        self._keeping = 0
+        self._kept = threading.Condition(self.guard)
         self.generation += 1
 
 

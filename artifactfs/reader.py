@@ -333,6 +333,10 @@ class Reader:
                 pass
         return self._checked(blob, size, self._located(blob))
 
+    def settle(self) -> None:
+        """Wait, for some seconds at most, until all that came is kept."""
+        self._fetcher.settle()
+
     def anew(self) -> Reader:
         """A reader of the same blobs that takes nothing from the cache, and puts nothing there."""
         return Reader(self._blobs, self._locate, fetcher=self._fetcher)

@@ -86,6 +86,7 @@ class Store(Contents):
         """Release connections and mappings."""
         self.forget_trees()
         if self.cache is not None:
+            self.reader.settle()
             self.cache.close()
         self.catalog.close()
 
