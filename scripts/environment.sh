@@ -52,7 +52,9 @@ install_azurite() {
         return 0
     fi
     say "installing Azurite"
-    npm install --silent --no-fund --no-audit --prefix "$venv/azurite" "azurite@^3.34" >/dev/null 2>&1 || say "going on without Azurite: npm could not install it"
+    # Where it cannot reach its registry, npm would try for many minutes.
+    timeout 240 npm install --silent --no-fund --no-audit --fetch-retries=1 --fetch-timeout=60000 --prefix "$venv/azurite" "azurite@^3.34" \
+        >/dev/null 2>&1 || say "going on without Azurite: npm could not install it"
 }
 
 # The lists are fetched when there are none, and once more when they turn out to be too old.
