@@ -273,7 +273,7 @@ artifact.draft.close()
 
 def test_the_memory_of_a_log_is_bounded(tmp_path: Path, location: str) -> None:
     """Of 4 GiB with ARTIFACTFS_TORTURE=1, where the bound is that of any size; else of what takes seconds, in less."""
-    size, limit, bound = (4096, 192, 512) if TORTURE else (320, 32, 300)
+    size, limit, bound = (4096, 192, 512) if TORTURE else (416, 32, 400)
     tree = tmp_path / "tree"
     tree.mkdir()
     block = noise(1 << 20, "block")
