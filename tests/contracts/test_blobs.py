@@ -75,7 +75,7 @@ def bucket_place(tmp_path: Path, server: Seaweed | Gcs | Azure) -> Place:
     return Place(blobs, tmp_path / "sources", opener, fresh, remote=True)
 
 
-@pytest.fixture(params=["directory", "directory without renameat2", "memory", "seaweed", "azure"])
+@pytest.fixture(params=["directory", "directory without renameat2", "memory", "seaweed", "gcs", "azure"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     (tmp_path / "sources").mkdir()
     if request.param in ("seaweed", "gcs", "azure"):

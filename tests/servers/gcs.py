@@ -1,4 +1,7 @@
-"""fake-gcs-server, for Google Cloud Storage: `gcs`, a server for all tests of a session."""
+"""fake-gcs-server, for Google Cloud Storage: `gcs`, a server for all tests of a session.
+
+Uploads go through a front (gcsuploads.py), since the server takes none by the API that obstore speaks.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +13,45 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers.gcsuploads import GcsUploads
 from servers.programs import Program, answers, free_ports
 
 BUCKET = "artifacts"
 
 
 class Gcs:
-    """A server whose objects are files below `directory`."""
+    """A server whose objects are in its memory; its log is in `directory`."""
 
     scheme = "gs"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = 0
+        self._port = 0
         self._program: Program | None = None
+        self._front: GcsUploads | None = None
 
     def start(self) -> Gcs:
         for _ in range(3):
-            [self.port] = free_ports(1)
+            [self._port] = free_ports(1)
             self._program = Program(self._command(), {"PATH": os.environ["PATH"]}, self.directory / "gcs.log")
-            if self._program.wait_until(lambda: answers(self.port)):
+            if self._program.wait_until(lambda: answers(self._port)):
                 self._make_bucket()
+                self._front = GcsUploads(self._port)
                 return self
         raise AssertionError(self._program.told())
 
     def kill(self) -> None:
+        if self._front is not None:
+            self._front.close()
+            self._front = None
         if self._program is not None:
             self._program.kill()
             self._program = None
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        assert self._front is not None
+        return f"http://127.0.0.1:{self._front.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -55,13 +65,13 @@ class Gcs:
     def _command(self) -> list[str]:
         return [
             program_path(),
-            *("-scheme", "http", "-host", "127.0.0.1", "-port", str(self.port)),
-            *("-external-url", self.endpoint, "-public-host", f"127.0.0.1:{self.port}"),
-            *("-backend", "filesystem", "-filesystem-root", str(self.directory / "objects"), "-log-level", "error"),
+            *("-scheme", "http", "-host", "127.0.0.1", "-port", str(self._port)),
+            *("-external-url", f"http://127.0.0.1:{self._port}", "-public-host", f"127.0.0.1:{self._port}"),
+            *("-backend", "memory", "-log-level", "error"),
         ]
 
     def _make_bucket(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         body = json.dumps({"name": BUCKET})
         connection.request("POST", "/storage/v1/b?project=tests", body, {"Content-Type": "application/json"})
         assert connection.getresponse().status == 200
