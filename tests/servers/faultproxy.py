@@ -2,7 +2,7 @@
 
 An object for tests, and a program to try things by hand:
 
-    python tests/servers/faultproxy.py --upstream 127.0.0.1:8333 --port 9000 \
+    cd tests && python -m servers.faultproxy --upstream 127.0.0.1:8333 --port 9000 \
         --rule 'status:code=503,retry_after=1 GET ^/team/ times=3' --rule 'cut:at=1000 GET after=10 chance=0.1 times=*'
 
 A rule names a fault with its arguments, then which requests it hits: a method, a regular expression that is searched in
@@ -18,11 +18,12 @@ header is passed on as it came.
     status:code=503           the server hears nothing; `retry_after=N` adds that header
     flip:at=N                 one bit of byte N of the answer's body (counted from its end where negative) is another
     flip-request:at=N         ... of the request's body
-    wrong-range:shift=N       the bytes N further on come, as if they were those that were asked for
-    whole                     the range is ignored: 200, and the whole object
+    wrong-range:shift=N       a range begins N bytes further on, as if it were the one that was asked for
+    whole                     the range is ignored: 200, and as many bytes as the whole object has
     older                     the answer is what it was when the same was asked first; 404 where that never was
     trickle:pause=0.05        the body comes a byte at a time, with a pause after each
-    stall:at=N                the body stops after N bytes, and the connection stays
+    scramble                  every byte of the body is another, as of an object that was there before
+    stall:at=N                the body stops after N bytes, and the connection stays; with 0 no answer comes
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ from dataclasses import dataclass, fields
 from io import BufferedReader
 from typing import Any, ClassVar
 
-from tcpproxy import PIECE, Cutting, TcpProxy, has_ended, reset
+from servers.tcpproxy import PIECE, Cutting, TcpProxy, has_ended, reset
 
 _LINE = 1 << 16
 _NO_BODY = (204, 304)
+_SCRAMBLED = bytes(byte ^ 0x55 for byte in range(256))
 _REASONS = {404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}
 
 
@@ -90,6 +92,8 @@ class Exchange:
     answer: Headers | None = None
     ready: bytes | None = None
     """An answer's body that does not come from the server."""
+    around: tuple[bytes, bytes] = (b"", b"")
+    """What comes before the body that the server answered, and behind it."""
     is_counted: bool = False
 
     @property
@@ -217,37 +221,39 @@ class FlipRequest(Fault):
 
 @dataclass(frozen=True)
 class WrongRange(Fault):
-    """The bytes `shift` further on come, as if they were those that were asked for."""
+    """The bytes of a range begin `shift` further on, as if they were those that were asked for; the first ones come
+    last. (Another range cannot be asked for: clients sign theirs.)"""
 
     shift: int
     name = "wrong-range"
 
-    def asked(self, exchange: Exchange) -> None:
-        asked = exchange.headers.get("range") or ""
-        found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
-        if found is None:
-            return
-        first = max(int(found[1]) + self.shift, 0)
-        last = str(max(int(found[2]) + self.shift, first)) if found[2] else ""
-        exchange.headers.set("Range", f"bytes={first}-{last}")
-
-    def answered(self, exchange: Exchange) -> None:
-        assert exchange.answer is not None
-        said = exchange.answer.get("content-range") or ""
-        found = re.fullmatch(r"bytes (\d+)-(\d+)/(.*)", said)
-        if found is not None:
-            first, last = int(found[1]) - self.shift, int(found[2]) - self.shift
-            exchange.answer.set("Content-Range", f"bytes {first}-{last}/{found[3]}")
+    def told(self, pieces: Iterator[bytes], exchange: Exchange) -> Iterator[bytes]:
+        whole = b"".join(pieces)
+        at = self.shift % len(whole) if whole and exchange.status == 206 else 0
+        return iter([whole[at:] + whole[:at]]) if whole else iter(())
 
 
 @dataclass(frozen=True)
 class Whole(Fault):
-    """The range is ignored: the whole object comes, with 200."""
+    """The range is ignored: 200, and an object as long as the whole, which has zeros around the range."""
 
     name = "whole"
 
-    def asked(self, exchange: Exchange) -> None:
-        exchange.headers.set("Range", None)
+    def answered(self, exchange: Exchange) -> None:
+        assert exchange.answer is not None
+        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", exchange.answer.get("content-range") or "")
+        if found is None or exchange.status != 206 or exchange.method == "HEAD":
+            return
+        first, last, size = map(int, found.groups())
+        exchange.around = bytes(first), bytes(size - last - 1)
+        exchange.status, exchange.reason = 200, "OK"
+        exchange.answer.set("Content-Range", None)
+        if exchange.answer.get("content-length") is not None:
+            exchange.answer.set("Content-Length", str(size))
+
+    def told(self, pieces: Iterator[bytes], exchange: Exchange) -> Iterator[bytes]:
+        before, behind = exchange.around
+        yield from filter(None, (before, *pieces, behind))
 
 
 @dataclass(frozen=True)
@@ -285,23 +291,44 @@ class Trickle(Fault):
 
 @dataclass(frozen=True)
 class Stall(Fault):
-    """The body stops after `at` bytes, and the connection stays until the client ends it."""
+    """The body stops after `at` bytes, and the connection stays until the client ends it; with 0 no answer comes."""
 
     at: int = 0
     name = "stall"
 
+    def answered(self, exchange: Exchange) -> None:
+        if self.at == 0:
+            self._wait(exchange)
+
     def told(self, pieces: Iterator[bytes], exchange: Exchange) -> Iterator[bytes]:
-        yield from _first(pieces, self.at)
+        left = self.at
+        for piece in pieces:
+            yield piece[:left]
+            left -= len(piece)
+            if left <= 0:
+                self._wait(exchange)
+
+    def _wait(self, exchange: Exchange) -> None:
         while not exchange.proxy.wait(0.02) and not has_ended(exchange.client):
             pass
         raise HangUpError
+
+
+@dataclass(frozen=True)
+class Scramble(Fault):
+    """Every byte of the body is another, as of an object that was there before under the same name."""
+
+    name = "scramble"
+
+    def told(self, pieces: Iterator[bytes], exchange: Exchange) -> Iterator[bytes]:
+        return (piece.translate(_SCRAMBLED) for piece in pieces)
 
 
 FAULTS: dict[str, type[Fault]] = {
     kind.name: kind
     for kind in (
         *(Delay, Drop, Lose, Cut, CutRequest, Status, Flip, FlipRequest),
-        *(WrongRange, Whole, Older, Trickle, Stall),
+        *(WrongRange, Whole, Older, Scramble, Trickle, Stall),
     )
 }
 """Every fault, by name."""
@@ -483,7 +510,7 @@ class FaultProxy(TcpProxy):
         if (exchange.headers.get("expect") or "").lower() == "100-continue":
             if exchange.ready is not None:  # the body will not come
                 exchange.headers.set("Connection", "close")
-                return self._answer(exchange, faults, answering)
+                return self._answer(exchange, faults, answering, 0)
             exchange.client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             exchange.headers.set("Expect", None)
         if exchange.ready is None:
@@ -498,9 +525,10 @@ class FaultProxy(TcpProxy):
             if framing == "chunked":
                 server.sendall(b"0\r\n\r\n")
             self._await_answer(exchange, answering)
+        framing = _framing(exchange.answer, exchange) if exchange.answer is not None else 0
         for fault in faults:
             fault.answered(exchange)
-        return self._answer(exchange, faults, answering)
+        return self._answer(exchange, faults, answering, framing)
 
     def _await_answer(self, exchange: Exchange, answering: BufferedReader) -> None:
         status = 100
@@ -514,11 +542,12 @@ class FaultProxy(TcpProxy):
             exchange.reason = "".join(reason)
         exchange.status = status
 
-    def _answer(self, exchange: Exchange, faults: list[Fault], answering: BufferedReader) -> bool:
+    def _answer(self, exchange: Exchange, faults: list[Fault], answering: BufferedReader, framing: Framing) -> bool:
+        """Answer; the answer's body comes from the server in that framing."""
         answer = exchange.answer
         assert answer is not None
         has_body = exchange.method != "HEAD" and exchange.status not in _NO_BODY
-        framing = _framing(answer, exchange) if has_body else 0
+        framing = framing if has_body else 0
         pieces = iter([exchange.ready]) if exchange.ready else _body(answering, framing)
         if exchange.ready is not None and not has_body:
             pieces = iter(())

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faultproxy import (
+from servers.faultproxy import (
     FAULTS,
     Cut,
     CutRequest,
@@ -27,13 +27,14 @@ from faultproxy import (
     Lose,
     Older,
     Rule,
+    Scramble,
     Stall,
     Status,
     Trickle,
     Whole,
     WrongRange,
 )
-from tcpproxy import Cutting, TcpProxy
+from servers.tcpproxy import Cutting, TcpProxy
 
 DATA = bytes(range(256)) * 800
 DEADLINE = 60
@@ -248,12 +249,16 @@ def test_a_wrong_range_comes_as_if_it_were_the_right_one(
     client.request("GET", "/a", headers={"Range": "bytes=100-299"})
     answer = client.getresponse()
     assert answer.headers["Content-Range"] == f"bytes 100-299/{len(DATA)}"
-    assert answer.read() == DATA[100 + shift : 300 + shift]
+    asked = DATA[100:300]
+    assert answer.read() == asked[shift % 200 :] + asked[: shift % 200]
 
 
 def test_a_range_is_ignored(client: http.client.HTTPConnection, proxy: FaultProxy) -> None:
-    proxy.add(Rule(Whole()))
-    assert ask(client, Range="bytes=100-299") == (200, DATA)
+    proxy.add(Rule(Whole(), times=None))
+    whole = bytes(100) + DATA[100:300] + bytes(len(DATA) - 300)
+    for target in ("/a", "/chunked/a"):
+        assert ask(client, target=target, Range="bytes=100-299") == (200, whole)
+        assert ask(client, target=target) == (200, DATA) and ask(client, "HEAD", target)[0] == 200
 
 
 def test_an_older_answer_comes_again(client: http.client.HTTPConnection, proxy: FaultProxy, server: Server) -> None:
@@ -276,7 +281,7 @@ def test_an_older_answer_comes_again(client: http.client.HTTPConnection, proxy: 
 
 
 def test_an_answer_that_stalls_or_trickles_ends_with_the_clients_patience(proxy: FaultProxy) -> None:
-    for fault, first in ((Stall(10), 10), (Stall(0), 0), (Trickle(0.001), 50)):
+    for fault, first in ((Stall(10), 10), (Stall(1), 1), (Trickle(0.001), 50)):
         proxy.add(Rule(fault))
         client = http.client.HTTPConnection(proxy.host, proxy.port, timeout=DEADLINE)
         client.request("GET", "/a")
@@ -289,6 +294,21 @@ def test_an_answer_that_stalls_or_trickles_ends_with_the_clients_patience(proxy:
                 answer.read(1)
         client.close()
     assert proxy.hits == {"stall": 2, "trickle": 1}
+
+
+def test_no_answer_comes(proxy: FaultProxy, server: Server) -> None:
+    proxy.add(Rule(Stall()))
+    client = http.client.HTTPConnection(proxy.host, proxy.port, timeout=0.3)
+    with pytest.raises(TimeoutError):
+        ask(client, "PUT", "/new", b"x")
+    client.close()
+    assert server.objects["/new"] == b"x" and proxy.hits == {"stall": 1}
+
+
+def test_every_byte_is_another(client: http.client.HTTPConnection, proxy: FaultProxy) -> None:
+    proxy.add(Rule(Scramble()))
+    status, data = ask(client)
+    assert status == 200 and len(data) == len(DATA) and all(a != b for a, b in zip(data, DATA, strict=True))
 
 
 def test_an_answer_is_late(client: http.client.HTTPConnection, proxy: FaultProxy) -> None:
@@ -321,16 +341,25 @@ def test_rules_are_read_from_words() -> None:
     for words in ("nothing", "cut:by=3", "drop after=x", "drop ("):
         with pytest.raises((ValueError, re.error)):
             Rule.parse(words)
-    assert set(FAULTS) <= set(re.findall(r"^    ([a-z-]+)", str(sys.modules["faultproxy"].__doc__), re.MULTILINE))
+    assert set(FAULTS) <= set(
+        re.findall(r"^    ([a-z-]+)", str(sys.modules["servers.faultproxy"].__doc__), re.MULTILINE)
+    )
 
 
 def test_it_can_be_run_by_hand(server: Server) -> None:
     host, port = server.server_address[:2]
-    words = [sys.executable, str(Path(__file__).with_name("faultproxy.py")), "--upstream", f"{host}:{port}"]
+    words = [
+        sys.executable,
+        "-m",
+        "servers.faultproxy",
+        "--upstream",
+        f"{host}:{port}",
+        "--rule",
+        "status:code=503 GET",
+    ]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    with subprocess.Popen(
-        [*words, "--rule", "status:code=503 GET"], stdout=subprocess.PIPE, text=True, env=environment
-    ) as run:
+    tests = Path(__file__).parent.parent
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, cwd=tests) as run:
         try:
             assert run.stdout is not None
             address = run.stdout.readline().split()[0].removeprefix("http://")
