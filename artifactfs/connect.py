@@ -91,14 +91,16 @@ def connect_mounted(config: Config) -> tuple[Store, Reach]:
     from .catalog.queries import SqlCatalog
     from .catalog.remembering import RememberingCatalog
     from .digest import blob_digest
-    from .reach import Reach
+    from .reach import Part, Reach
     from .remembered import Remembered
 
     name = blob_digest(without_credentials(config.store).encode("utf-8", "surrogateescape")).hex()[:32]
     reach = Reach(Remembered(os.path.join(config.cache_dir, "seen", name)))
     if _is_database(config.store):
         catalog = RememberingCatalog(lambda: SqlCatalog.open(config.store), reach)
-        return _database_store(config, cast("SqlCatalog", catalog), reach), reach
+        store = _database_store(config, cast("SqlCatalog", catalog), reach)
+        store.reader.heed(lambda: reach.is_lost(Part.BLOBS))
+        return store, reach
     root = _directory_of(config.store)
 
     def open_catalog() -> SqlCatalog:
@@ -107,7 +109,9 @@ def connect_mounted(config: Config) -> tuple[Store, Reach]:
             return _embedded_catalog(root)
 
     catalog = RememberingCatalog(open_catalog, reach)
-    return _embedded_store(root, config, cast("SqlCatalog", catalog), reach), reach
+    store = _embedded_store(root, config, cast("SqlCatalog", catalog), reach)
+    store.reader.heed(lambda: reach.is_lost(Part.BLOBS))
+    return store, reach
 
 
 def preload() -> None:

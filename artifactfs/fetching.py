@@ -320,6 +320,8 @@ class Fetcher:
         self._is_out = False
         self._keeping = 0
         self._kept = threading.Condition(self.guard)
+        self.is_known_out: Callable[[], bool] = lambda: False
+        """Whether somebody else has found that nothing comes from the store."""
         _instances.add(self)
 
     def settle(self, patience: float = 10.0) -> None:
@@ -429,7 +431,7 @@ class Fetcher:
                 return
             now = time.monotonic()
             if isinstance(refusal, UnavailableError):
-                trying = TRYING_WHEN_OUT if self._is_out else self._trying
+                trying = TRYING_WHEN_OUT if self._is_out or self.is_known_out() else self._trying
                 if now + pause - start > trying:
                     self._is_out = True
                     break

@@ -2,6 +2,7 @@
 
 Owns what is out of reach since when, that it is said once and by one process, and who may ask meanwhile: while a part
 is out of reach one thread at a time tries it, with a pause after each failure, and all others go by what is remembered.
+In a mount that is the herald, as long as there is one, so that no reader waits for a time-out.
 The words may lie in memory that processes share (mount.fuse.memory); each is stored at once. Of each part, in words:
 
     0   out of reach since: nanoseconds since 1970, 0 while it answers
@@ -34,6 +35,8 @@ _SINCE, _ANSWERED, _LOST, _REST = range(4)
 _SECOND = 10**9
 _SHORTEST_REST = _SECOND // 2
 _LONGEST_REST = 30 * _SECOND
+_GRACE = 3 * _SECOND
+"""How long the others wait for the one that goes first."""
 _PATIENCE = 5 * _SECOND
 """How long somebody waits for a part that was lost so lately: a server that is started again takes its time."""
 
@@ -69,6 +72,8 @@ class Reach:
         self.remembered = remembered
         self.log: Callable[[str], None] = lambda _: None
         self.ask_blobs: Callable[[], object] = lambda: None
+        self.goes_first = True
+        """Whether this process is the one that tries what is out of reach; of those that share it one is to be."""
         self._clock = clock
         self._words = memoryview(bytearray(WORDS * 8)).cast("Q")
         self._guard = threading.Lock()
@@ -76,7 +81,7 @@ class Reach:
 
     def share(self, words: memoryview, held: Callable[[], AbstractContextManager[None]]) -> None:
         """Go by words that other processes go by too; `held` keeps them from being changed by those."""
-        self._words, self._held = words, held
+        self._words, self._held, self.goes_first = words, held, False
 
     def is_lost(self, part: Part) -> bool:
         """Whether a part is out of reach."""
@@ -96,11 +101,12 @@ class Reach:
         words, at = self._words, part * _PART_WORDS
         if words[at + _SINCE] == 0:
             return True
-        if self._clock() < words[at + _REST]:
+        grace = 0 if self.goes_first else _GRACE
+        if self._clock() < words[at + _REST] + grace:
             return False
         with self._guard, self._held():
             now = self._clock()
-            if now < words[at + _REST]:
+            if now < words[at + _REST] + grace:
                 return False
             words[at + _REST] = now + _LONGEST_REST
             return True
@@ -139,7 +145,7 @@ class Reach:
             words[at + _REST] = now + min(max(now - began, _SHORTEST_REST), _LONGEST_REST)
             is_new = words[at + _SINCE] == 0
             if is_new:
-                words[at + _LOST] = now
+                words[at + _LOST] = began
                 words[at + _SINCE] = time.time_ns()
         if is_new:
             self.log(f"{_GONE[part]}; {error}")

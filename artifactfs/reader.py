@@ -300,6 +300,10 @@ class Reader:
         """Whether the blobs lie on this machine."""
         return self._is_local
 
+    def heed(self, is_out: Callable[[], bool]) -> None:
+        """Try no longer than makes sense while `is_out` says that others have found the blobs out of reach."""
+        self._fetcher.is_known_out = is_out
+
     @property
     def counts(self) -> Counts:
         """What was fetched so far."""

@@ -79,6 +79,18 @@ def test_one_asks_again_after_a_rest_as_long_as_the_failure_took(
     assert [reach.may_ask(Part.CATALOG) for _ in range(3)] == [True] * 3 and reach.rest(Part.CATALOG) == 0
 
 
+def test_the_others_wait_for_the_one_that_goes_first(clock: Clock, said: list[str]) -> None:
+    words = memoryview(bytearray(WORDS * 8)).cast("Q")
+    first, other = (reach_of(clock, said, words) for _ in range(2))
+    first.goes_first = True
+    other.failed(Part.CATALOG, UnavailableError("x"), clock.now)
+    clock.now += SECOND
+    assert not other.may_ask(Part.CATALOG) and first.may_ask(Part.CATALOG)
+    first.failed(Part.CATALOG, UnavailableError("x"), clock.now)
+    clock.now += 4 * SECOND
+    assert other.may_ask(Part.CATALOG), "there is none that would go first"
+
+
 def test_blobs_are_asked_whether_they_are_there_again(clock: Clock, said: list[str]) -> None:
     reach = reach_of(clock, said)
     failures: list[Exception] = [UnavailableError("still away"), MissingBlobError("there is no such thing")]

@@ -153,8 +153,8 @@ class RememberingCatalog:
 
     def _asked(self, ask: Callable[[Catalog], R], recalled: Callable[[], R | None] = lambda: None) -> R:
         """The catalog's answer, or what is recalled where it gives none."""
+        refusal: Error | None = None
         while True:
-            refusal: Error
             if self._reach.may_ask(Part.CATALOG):
                 began = time.monotonic_ns()
                 try:
@@ -169,7 +169,7 @@ class RememberingCatalog:
                     self._reach.answered(Part.CATALOG)
                     return answer
             else:
-                refusal = self._reach.lost(Part.CATALOG)
+                refusal = refusal or self._reach.lost(Part.CATALOG)
             known = recalled()
             if known is not None:
                 return known

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -122,7 +123,7 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
         return
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
-        print(f"\n{made.text()}")
+        print(f"\n{made.text()}", file=sys.stderr)  # which shows from a process of several, too
 
 
 class Place:

@@ -1,6 +1,7 @@
 """The worker command of mounts of a real store: `serving_store.py STORE CACHE REFRESH HEARS --handover TEXT`.
 
-With HEARS `deaf` no commit is heard of, as on a system that has no watch to give.
+With HEARS `deaf` no commit is heard of, as on a system that has no watch to give. With `impatient` what cannot be
+fetched is an error soon.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.config import load
 from artifactfs.connect import connect_mounted
+from artifactfs.fetching import Fetcher
 from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.nursery import serve_nursery
 from artifactfs.mount.tree import Tree
@@ -24,6 +26,11 @@ def main() -> int:
     location, cache, refresh, hears, _, handover = sys.argv[1:]
     if hears == "deaf":
         SqlCatalog.watch = Deaf.watch  # type: ignore[method-assign]
+
+    if hears == "impatient":
+        defaults = Fetcher.__init__.__kwdefaults__
+        assert defaults is not None
+        defaults["trying"] = 1.0
 
     def open_tree(where: str) -> Tree:
         store, reach = connect_mounted(load(store=location, cache_dir=cache))

@@ -1,10 +1,11 @@
-"""With its catalog gone, a mount goes on: what anybody saw is shown, the rest is EIO, and it is said once."""
+"""With its catalog or its bucket gone, a mount goes on: what anybody saw is shown, the rest is EIO; it is said once."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from pathlib import Path
 
 import pytest
 from conftest import end, no_fuse, take_down, until
+from servers.faultproxy import FaultProxy
+from servers.postgres import PostgresServer
+from servers.seaweed import Seaweed
+from servers.tcpproxy import TcpProxy
 
 from artifactfs.artifact import Artifact
 from artifactfs.connect import connect, create_store
@@ -29,23 +34,27 @@ WORKERS = 2
 class Place:
     """A store with two collections, and mounts of it that share a cache."""
 
-    def __init__(self, root: Path, state_dir: Path) -> None:
+    def __init__(self, root: Path, state_dir: Path, location: str = "", blobs: str | None = None) -> None:
         self.root = root
         self.state_dir = str(state_dir)
+        self.location = location or str(root / "store")
         self.catalog = root / "store/catalog.db"
         self._away = root / "away.db"
         self._mounts: list[Path] = []
-        create_store(str(root / "store"))
+        create_store(self.location, blobs)
         for name in ("seen", "unseen"):
             self.log(name, "")
 
-    def log(self, name: str, text: str, *aliases: str) -> None:
-        store = connect(str(self.root / "store"))
+    def log(self, name: str, text: str, *aliases: str, large: bytes = b"") -> None:
+        store = connect(self.location)
         try:
             draft = Artifact(name, "dataset", staging_root=lambda: store.staging_root).draft
-            for path, data in FILES.items():
+            files = {path: data + text.encode() for path, data in FILES.items()} | (
+                {"large.bin": large} if large else {}
+            )
+            for path, data in files.items():
                 with draft.new_file(path, "wb") as file:
-                    file.write(data + text.encode())
+                    file.write(data)
             store.log(draft, aliases=aliases, entity="me", project="demo")
         finally:
             store.close()
@@ -54,11 +63,10 @@ class Place:
         place = self.root / f"mnt{len(self._mounts)}"
         place.mkdir()
         self._mounts.append(place)
-        store = str(self.root / "store")
         session.mount(
             str(place),
-            [sys.executable, str(SERVING), store, str(self.root / cache), "0.2", "hears"],
-            store=store,
+            [sys.executable, str(SERVING), self.location, str(self.root / cache), "0.2", "impatient"],
+            store=self.location,
             state_dir=self.state_dir,
             workers=WORKERS,
             transport=transport,
@@ -112,7 +120,7 @@ def look(mount: Path) -> None:
     assert {name: (version / name).read_bytes() for name in FILES} == {n: d + b"new" for n, d in FILES.items()}
     assert os.getxattr(version, "user.artifactfs.name") == b"me/demo/seen:v1"
     assert json.loads((version / ".artifactfs/artifact.json").read_bytes())["aliases"] == ["best", "latest"]
-    assert sorted(json.loads((version / ".artifactfs/manifest.json").read_bytes())["contents"]) == sorted(FILES)
+    assert FILES.keys() <= json.loads((version / ".artifactfs/manifest.json").read_bytes())["contents"].keys()
 
 
 def refused(path: Path) -> int | None:
@@ -180,3 +188,83 @@ def test_a_mount_by_libfuse_goes_on_too(place: Place) -> None:
     place.come_back()
     assert until(lambda: refused(mount / UNSEEN) is None and not place.lost(mount))
     assert place.said("the catalog is out of reach") >= 1 and place.said("answered EIO") == 0
+
+
+# -- PostgreSQL and a bucket
+
+
+LARGE = random.Random(3).randbytes(10 << 20)
+
+
+@pytest.fixture
+def far(
+    tmp_path: Path, own_home: Path, postgres: PostgresServer, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Place, TcpProxy, FaultProxy]]:
+    """A store in a database and a bucket, each behind a proxy."""
+    reason = no_fuse()
+    if reason:
+        pytest.skip(reason)
+    for key, value in seaweed.environment.items():
+        if key.startswith("AWS_"):
+            monkeypatch.setenv(key, value)
+    with (
+        TcpProxy(("127.0.0.1", postgres.port)) as database,
+        FaultProxy(("127.0.0.1", seaweed.port)) as bucket,
+    ):
+        location = postgres.url(postgres.new_database()).replace(f":{postgres.port}/", f":{database.port}/")
+        blobs = seaweed.url(timeout="5").replace(seaweed.endpoint, f"http://{bucket.address}")
+        place = Place(tmp_path, own_home / ".local/state/artifactfs", location, blobs)
+        try:
+            yield place, database, bucket
+        finally:
+            place.close()
+
+
+def begins(path: Path, offset: int) -> int | None:
+    """Read some bytes of the large file, past the kernel's own memory of it; the errno where that cannot be."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(descriptor, 4096, offset) == LARGE[offset : offset + 4096]
+    except OSError as error:
+        return error.errno
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def test_a_database_or_a_bucket_that_is_gone(far: tuple[Place, TcpProxy, FaultProxy]) -> None:
+    place, database, bucket = far
+    place.log("seen", "new", "best", large=LARGE)
+    first = place.mount()
+    large = first / SEEN / "v1/large.bin"
+    look(first)
+    assert begins(large, 0) is None
+    bucket.go_away()
+    assert begins(large, 9 << 20) == errno.EIO
+    assert until(lambda: place.lost(first) == {"blobs"})
+    look(first)
+    assert begins(large, 0) is None and begins(large, 9 << 20) == errno.EIO
+    database.go_away()
+    assert until(lambda: place.lost(first) == {"catalog", "blobs"})
+    for pid in place.info(first).worker_pids:
+        os.kill(pid, signal.SIGKILL)
+    assert until(lambda: len(place.info(first).worker_pids) == WORKERS and place.info(first).restarts >= WORKERS)
+    second = place.mount()
+    for mount in (first, second):
+        look(mount)
+        assert begins(mount / SEEN / "v1/large.bin", 0) is None
+        assert begins(mount / SEEN / "v1/large.bin", 9 << 20) == refused(mount / UNSEEN) == errno.EIO
+    bucket.come_back()
+    assert until(lambda: place.lost(first) == {"catalog"})
+    assert begins(large, 9 << 20) is None and refused(first / UNSEEN) == errno.EIO
+    database.come_back()
+    place.log("unseen", "more")
+    for mount in (first, second):
+        assert until(lambda mount=mount: refused(mount / UNSEEN) is None and not place.lost(mount))  # type: ignore[misc]
+        assert until(lambda mount=mount: sorted(os.listdir(mount / UNSEEN)) == ["latest", "v0", "v1"])  # type: ignore[misc]
+        look(mount)
+    assert place.said("the catalog is out of reach") == place.said("the catalog answers again") == 2
+    assert place.said("the blobs are out of reach") == place.said("the blobs answer again") == 2
+    assert place.said("answered EIO") == 0

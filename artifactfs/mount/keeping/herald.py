@@ -24,6 +24,7 @@ def serve_herald(given: Handover, open_tree: Callable[[str], Tree]) -> int:
     tree.log = tree.reach.log = log
     memory = Memory(given.memory)
     tree.reach.share(memory.reach, memory.holding_reach)
+    tree.reach.goes_first = True
     herald = Herald(given.device, tree, memory, log)
     state.report_ready(given.report, {})
     herald.serve(given.alive)

@@ -39,6 +39,7 @@ def serve_libfuse(given: Handover, open_tree: Callable[[str], Tree]) -> int:
         tree.log = tree.reach.log = log
         memory = Memory(given.memory)
         tree.reach.share(memory.reach, memory.holding_reach)
+        tree.reach.goes_first = True  # there is no other
         tree.ask_every(tree.refresh / 2)  # the kernel keeps each answer for as long again
         served = Libfuse(given.device, tree, log, owner=tree.owner, source=given.source, valid=tree.refresh)
         threading.Thread(target=_serve, args=(served, over_end), name="libfuse", daemon=True).start()
