@@ -54,7 +54,7 @@ class Keeper(Protocol):
         """The bytes were laid down, or not."""
 
     def note(self, name: str) -> None:
-        """The files of `name` are going to be changed."""
+        """The files of `name` are going to be changed; `settle` by one byte follows. Raises OSError, Error."""
 
     def tick(self) -> int:
         """The time of the cache's clock."""
@@ -155,7 +155,10 @@ class Held:
         self._checked.discard(number)
         try:
             self._keeper.note(self._shape.name)
-            self._pieces.drop(number)
+            try:
+                self._pieces.drop(number)
+            finally:
+                self._keeper.settle(self._shape.name, 1, True)
         except (OSError, Error) as error:
             if not isinstance(error, FileNotFoundError):
                 _log.debug("a wrong piece of the cache stays for now; %s", error)

@@ -186,9 +186,11 @@ class Ledger:
                 lease.left += size
 
     def note(self, name: str) -> None:
-        """The files of `name` are going to be changed otherwise. Raises OSError, Error."""
+        """The files of `name` are going to be changed; `settle` by one byte follows. Raises OSError, Error."""
         with self._guard:
-            self._own_lease().note(name)
+            lease = self._own_lease()
+            lease.note(name)
+            lease.busy[name] += 1
 
     def refuse(self, reason: str) -> None:
         """A piece is not kept. The first reason is told, the others are counted."""
@@ -291,10 +293,11 @@ class Ledger:
             table.put(LEASE + lease.id, Row(busy, 0))
             lease.left = 0
             limit = self.limit()
-            wanted = max(size, min(_LARGEST_LEASE, limit // 64))
             room = self._room(table, limit)
+            most = min(limit, table.size() + max(room, 0))  # what a small disk has room for, if that is less
+            wanted = max(size, min(_LARGEST_LEASE, most // 64))
             if room < wanted:
-                self._evict(table, wanted - room + limit // 128)
+                self._evict(table, wanted - room + most // 128)
                 room = self._room(table, limit)
             granted = min(wanted, room)
             if granted >= size:

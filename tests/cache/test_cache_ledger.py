@@ -51,7 +51,7 @@ def test_the_limit_holds_at_every_moment(cache: Cache, directory: Path) -> None:
 
 
 def test_what_was_not_used_for_longest_goes_first(cache: Cache, directory: Path) -> None:
-    favourite, *others = things(60)
+    favourite, *others = things(40)
     favourite.fill(cache).close()
     for thing in others:
         thing.fill(cache).close()
@@ -80,7 +80,7 @@ def test_pieces_that_are_used_stay_in_a_thing_that_is_not(cache: Cache) -> None:
     """Whatever lies in one file with it: a small file that is read every day, in a pack that nobody else reads."""
     pack = Thing("pack", 8 * PIECE)
     held = pack.fill(cache)
-    for thing in things(60):
+    for thing in things(35):
         thing.fill(cache).close()
         assert held.read(5 * PIECE, 10) == pack.bytes(5 * PIECE, 10)
         held.close()
@@ -145,7 +145,7 @@ def test_a_clock_that_jumps_changes_nothing(cache: Cache, directory: Path, monke
     times, choice = [0.0], random.Random(4)
     monkeypatch.setattr(time, "time", lambda: times[0])
     monkeypatch.setattr(time, "time_ns", lambda: int(times[0] * 10**9))
-    favourite, *others = things(50)
+    favourite, *others = things(30)
     favourite.fill(cache).close()
     for thing in others:
         times[0] = choice.choice([0.0, 1.0, 2.0**31, 2.0**33, choice.random() * 10**9])
@@ -158,9 +158,9 @@ def test_a_clock_that_jumps_changes_nothing(cache: Cache, directory: Path, monke
     assert kept == sorted(kept) and sum(kept) > 5
 
 
-@pytest.mark.parametrize("content", [b"", b"-5", b"99999999999999999999", b"0" * 20, b"\xff" * 20])
+@pytest.mark.parametrize("content", [b"", b"99999999999999999999", b"\xff" * 20])
 def test_a_damaged_clock_costs_order_and_no_more(content: bytes, cache: Cache, directory: Path) -> None:
-    for thing in things(20):
+    for thing in things(9, 8):
         thing.fill(cache).close()
         (directory / "clock").write_bytes(content)
         again = Cache(str(directory), limit=LIMIT, keep_free=0)
@@ -339,7 +339,7 @@ def test_a_full_disk_makes_nothing_wrong(small_disk: Path) -> None:
         thing.check(held)
         held.close()
     info = cache.info()
-    assert info.refused > 0 or info.size < 4 << 20
+    assert 1 << 20 < info.size < 4 << 20  # it has made room as it went
     # Somebody else takes all that is left: the cache keeps less, and comes back when there is room again.
     ballast = small_disk / "ballast"
     with open(ballast, "wb") as file:
@@ -363,6 +363,17 @@ def test_a_full_disk_makes_nothing_wrong(small_disk: Path) -> None:
     for each in (cache, again, final):
         each.close()
     settled(directory)
+
+
+def test_a_limit_of_nothing_keeps_nothing(directory: Path) -> None:
+    cache = Cache(str(directory), limit=0, keep_free=0)
+    thing = things(1)[0]
+    held = thing.fill(cache)
+    assert thing.check(held) == 0
+    held.close()
+    assert cache.info()[:4] == (str(directory), 0, 0, 0)
+    cache.close()
+    assert settled(directory).refused == thing.count
 
 
 def test_defaults_are_shares_of_the_disk(directory: Path) -> None:

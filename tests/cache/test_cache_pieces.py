@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def cache(directory: Path) -> Iterator[Cache]:
 
 
 @given(data=st.data())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_reads_are_right_or_nothing(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("objects") / "objects"
     cache = Cache(str(directory), limit=64 << 20, keep_free=0)
@@ -219,7 +221,10 @@ def test_a_piece_that_is_read_while_it_goes_and_comes(cache: Cache, directory: P
         thread.start()
     try:
         choice = random.Random(2)
-        for turn in range(45):
+        until = time.monotonic() + 60
+        for turn in itertools.count():
+            if turn >= 45 and (reads[1] or time.monotonic() > until):
+                break
             held = BIG.fill(cache)
             if turn % 3 == 0:
                 cache.clean(choice.randrange(BIG.size))

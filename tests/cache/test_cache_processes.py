@@ -43,7 +43,7 @@ def test_eight_processes_on_one_cache(directory: Path, torture: bool) -> None:
     def work(seed: int) -> None:
         choice = random.Random(seed)
         cache = Cache(str(directory), limit=LIMIT, keep_free=0)
-        for _ in range(600 if torture else 60):
+        for _ in range(600 if torture else 35):
             thing = choice.choice(things)
             opened = thing.open(cache)
             for number in choice.sample(range(thing.count), choice.randint(1, thing.count)):
@@ -66,7 +66,6 @@ def test_eight_processes_on_one_cache(directory: Path, torture: bool) -> None:
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in running] == [0] * 8
     info = settled(directory, limit=LIMIT, keep_free=0)
     assert 0 < info.size <= LIMIT
-    assert info.refused < 8 * (60 if not torture else 600)
 
 
 def test_a_fork_of_a_process_that_uses_it(cache: Cache, directory: Path) -> None:
