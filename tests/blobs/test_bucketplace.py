@@ -179,7 +179,7 @@ def test_the_metadata_address_is_asked_only_where_that_is_configured() -> None:
 
         threading.Thread(target=accept, daemon=True).start()
         address = f"http://127.0.0.1:{metadata.getsockname()[1]}"
-        url = "s3://bucket/p?endpoint=http://127.0.0.1:9&timeout=5"
+        url = "s3://bucket/p?endpoint=http://127.0.0.1:9&timeout=1"
         with pytest.raises(NotAllowedError):
             BucketBlobs(url, environment={})
         assert not asked.is_set()

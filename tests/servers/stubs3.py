@@ -130,6 +130,7 @@ def _refused(status: int, code: str, message: str = "It is said so.") -> Answer:
 class _Handler(http.server.BaseHTTPRequestHandler):
     stub: StubS3
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body together: apart, the second waits 40 ms for the first to be acknowledged
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
