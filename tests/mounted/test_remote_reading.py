@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BOTH_MODES, no_fuse, run, take_down, until
+from conftest import BOTH_MODES, end, no_fuse, run, take_down, until
 
 from artifactfs.artifact import Artifact
 from artifactfs.connect import connect, create_store
@@ -104,7 +104,10 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Far:
 @pytest.fixture
 def places(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
+    infos = session.mounts(str(tmp_path / "state"))
     take_down(tmp_path / "mnt")
+    for info in infos:
+        end(info.keeper_pid)
 
 
 def mount(far: Far, place: Path, mode: str) -> FarMount:
