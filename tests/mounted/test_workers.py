@@ -137,7 +137,7 @@ def test_a_request_that_crashes_worker_after_worker_gets_an_error(mount: Mount) 
         (version / "s/3").read_bytes()
     (mount.store.root / "crash").unlink()
     assert caught.value.errno == errno.EIO
-    assert "was in hand when 4 workers died" in mount.log() and "SIGSEGV" in mount.log()
+    assert "was in hand whenever workers died" in mount.log() and "SIGSEGV" in mount.log()
     with reading(mount):
         assert until(lambda: len(mount.now().worker_pids) == 2)
     assert mount.now().keeper_pid == mount.info.keeper_pid
