@@ -45,7 +45,10 @@ class Committing(Parts, Deleting, Lineage):
             if known is None:
                 # The first answer may have been lost with its session; only what is not done yet needs one.
                 if session is None:
-                    raise pinning.session_lost(commit.session_id)
+                    known = _latest_as(connection, commit)
+                    if known is None:
+                        raise pinning.session_lost(commit.session_id)
+                    return self._commit_again(connection, now, known, commit), False
                 self._store_blobs(connection, commit.stored, commit.packs)
                 pinning.check_pinned(connection, session, commit.session_id, commit.pinned)
             if session is not None:
@@ -143,6 +146,15 @@ def _latest(connection: Connection, owner: Collection) -> Membership | None:
         return None if number is None else browsing.membership_at(connection, owner, number)
     except NotFoundError:  # it was deleted
         return None
+
+
+def _latest_as(connection: Connection, commit: Commit) -> Membership | None:
+    """The latest version of the commit's collection, locked, when it has the same contents."""
+    owner = browsing.collection_by_path(connection, commit.entity, commit.project, commit.collection)
+    if owner is None:
+        return None
+    latest = _latest(connection, namespaces.locked(connection, owner.id))
+    return latest if latest is not None and _same(latest, commit) else None
 
 
 def _same(latest: Membership, commit: Commit) -> bool:

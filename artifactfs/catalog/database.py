@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import RootTransaction
@@ -15,11 +16,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ..errors import InvalidError, ReadOnlyStoreError, UnavailableError
-from . import forking, interrupts
+from . import forking, interrupts, tickets
 from .dialect import Dialect
+from .repeating import Pauses
 
 _POOL_SECONDS = 30.0
 """How long a thread waits for another one to give a connection back."""
+
+_LOOKING_SECONDS = 60.0
+"""How long a commit whose answer was lost is looked for."""
 
 
 class Database:
@@ -53,9 +58,11 @@ class Database:
                 with self._connect() as connection:
                     try:
                         with connection.begin() as transaction:
-                            mark = self.dialect.begin(connection, write=write)
+                            self.dialect.begin(connection, write=write)
+                            tickets.begin(connection)
+                            info = connection.info
                             yield connection
-                            self._commit(transaction, mark)
+                            self._commit(transaction, info)
                     except DBAPIError:
                         # It may remember what was wrong, such as a place that was read-only when it was opened.
                         connection.invalidate()
@@ -68,13 +75,33 @@ class Database:
                     f"the catalog was asked for what cannot be in it ({error}); check the name"
                 ) from None
 
-    def _commit(self, transaction: RootTransaction, mark: object) -> None:
-        """Commit, or find out whether it was when the answer is lost."""
+    def _commit(self, transaction: RootTransaction, info: dict[Any, Any]) -> None:
+        """Commit, or find out whether it was done when the answer is lost. (What changes nothing can be done again.)"""
         try:
             transaction.commit()
         except DBAPIError as error:
-            if not self.dialect.was_committed(mark, error):
+            ticket = tickets.held(info)
+            if ticket is None or not self.dialect.is_lost(error) or not self._is_recorded(ticket):
                 raise
+
+    def _is_recorded(self, ticket: tickets.Ticket) -> bool:
+        pauses = Pauses(_LOOKING_SECONDS)
+        found = None
+        while not pauses.are_over():
+            try:
+                with self._connect() as connection, connection.begin():
+                    self.dialect.begin(connection, write=True)
+                    found = tickets.is_recorded(connection, ticket)
+                break
+            except DBAPIError:
+                interrupts.honour()
+                pauses.rest()
+        if found is None:
+            raise UnavailableError(
+                f"the catalog {self.dialect.place} was lost in a commit, and nobody can tell whether it was done; "
+                "look, then do it again"
+            )
+        return found
 
     def _connect(self) -> Connection:
         """A connection of the pool. The pool itself does not wait for long, so that an interrupt ends the waiting."""

@@ -48,12 +48,11 @@ class Dialect(Protocol):
     def turn(self) -> AbstractContextManager[None]:
         """To be held while writing; it lets writers in fairly. Raises UnavailableError."""
 
-    def begin(self, connection: Connection, *, write: bool) -> object:
-        """Begin a transaction; a writing one has the right to write when this returns. What it returns is the mark by
-        which `was_committed` knows the transaction."""
+    def begin(self, connection: Connection, *, write: bool) -> None:
+        """Begin a transaction; a writing one has the right to write when this returns."""
 
-    def was_committed(self, mark: object, error: DBAPIError) -> bool:
-        """Whether a transaction was committed all the same, though its commit failed like this."""
+    def is_lost(self, error: DBAPIError) -> bool:
+        """Whether the connection ended with this error, so that what failed may have been done."""
 
     def tell(self, connection: Connection) -> None:
         """Have watches hear of the transaction when it is committed, where they would not by themselves."""

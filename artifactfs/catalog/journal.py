@@ -26,14 +26,14 @@ from typing import Any, Final, get_args, get_type_hints
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from ..records import Change, Collection, Touched, Version
+from . import tickets
 from .database import Database
 from .schema import changes, store, touched
 
 TRIM_AT = 8
 """Changes that are known to be journaled and lie in the table all the same, before a transaction is spent on them."""
 
-KEPT_TOUCHED: Final = 4096
-"""Changes of which it is known what they touched; a few more lie in the table."""
+KEPT_TOUCHED: Final = tickets.KEPT
 _TRIM_TOUCHED_EVERY: Final = 64
 _MOST_NAMES: Final = 64
 """Names in one listing that are told one by one; when a change touches more, it may have touched any."""
@@ -92,7 +92,9 @@ class Journal:
         connection.execute(_COUNT_ON)
         number = connection.execute(_LAST).scalar_one()
         connection.execute(_ADD, {"id": number, "at": at, "kind": kind, "body": dict(body)})
-        connection.execute(_ADD_TOUCHED, {"id": number, "names": _written_touched(names)})
+        connection.execute(
+            _ADD_TOUCHED, {"id": number, "names": [*_written_touched(names), tickets.give(connection, number)]}
+        )
         if number % _TRIM_TOUCHED_EVERY == 0:
             connection.execute(_TRIM_TOUCHED, {"last": number - KEPT_TOUCHED})
         if self._journaled:
@@ -137,6 +139,8 @@ def _read_touched(found: Iterable[Any]) -> frozenset[Touched] | None:
         if not isinstance(names, list):
             return None
         for row in names:
+            if isinstance(row, list) and row[:1] == [tickets.BY]:
+                continue
             if not (isinstance(row, list) and len(row) == 3 and row[0] in _LISTINGS and type(row[1]) is int):
                 return None
             if not (row[2] is None or isinstance(row[2], str)):

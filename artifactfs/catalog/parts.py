@@ -53,6 +53,9 @@ class Parts(Pinning):
             session = pinning.session_key(connection, session_id)
             if session is None:
                 raise pinning.session_lost(session_id)
+            kept = connection.execute(_PART_OF, {"session": session}).scalar()
+            if kept is not None:  # the first answer was lost
+                return replace(part, id=kept)
             self._store_blobs(connection, stored, packs)
             pinning.check_pinned(connection, session, session_id, pinned)
             owner = browsing.collection_by_path(connection, part.entity, part.project, part.collection)

@@ -14,7 +14,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    insert,
     literal_column,
     select,
     update,
@@ -32,7 +31,6 @@ _BLOB_ROW = ["digest", "size", "state", "generation", "object", "pack_id", "posi
 _LIVE: ColumnElement[Any] = literal_column(str(int(BlobState.LIVE)))
 
 _SESSIONS = select(sessions.c.name, sessions.c.host, sessions.c.boot_id, sessions.c.pid, sessions.c.lease_until)
-_ADD_SESSION = insert(sessions)
 # Locked so that it is not given up as dead before the transaction ends; its lease may be renewed all the same.
 _SESSION = select(sessions.c.id).where(sessions.c.name == bindparam("name")).with_for_update(read=True, key_share=True)
 _RENEW = update(sessions).where(sessions.c.name == bindparam("session")).values(lease_until=bindparam("until"))
@@ -56,8 +54,9 @@ class Pinning:
 
     def begin_session(self, session: LogSession) -> None:
         with self._database.writing() as connection:
+            # Nothing, when it is there: the first answer was lost.
             connection.execute(
-                _ADD_SESSION,
+                upsert(connection.dialect, sessions).on_conflict_do_nothing(),
                 {
                     "name": session.id,
                     "host": session.host,

@@ -8,8 +8,7 @@ collections, runs and sessions, and that of the store last of all.
 Every wait ends. On the server by its limits for statements, locks and idle transactions, so that a client which hangs
 with a lock does not stop the others; here by one for the answer, which a server, or a network, that hangs never gives.
 
-Whether a commit whose answer was lost was done is asked of the server, by the transaction's number. A promoted replica
-may have given that number to another transaction, so what it says counts only on the same timeline.
+A commit whose answer was lost is looked for by its ticket (tickets.py).
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ import select
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, NamedTuple, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import orjson
 import psycopg
@@ -37,10 +36,9 @@ from ..errors import Error, StoreError
 from ..metadata import from_json, to_json
 from . import interrupts, postgres_errors
 from .listening import CHANNEL, Listening, listen
-from .repeating import Pauses
 
 OLDEST_SERVER = 130000
-"""PostgreSQL 13 is the first that tells what became of a transaction (pg_xact_status of an xid8)."""
+"""PostgreSQL 13: what is older gets no corrections any more."""
 
 _KEPT, _MOST = 2, 8
 """Connections that a process keeps, and has at most: a server has a hundred for all."""
@@ -65,7 +63,7 @@ _READ_PATIENCE = 5.0
 
 _SCHEMA_LOCK = 0x61667363
 _READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_current_xact_id()::text"
+_WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _EVENTS = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
 
 # One question for all: what the connection is to be, and what it may do.
@@ -74,26 +72,14 @@ _STATE = """
     to_regclass('store') IS NULL OR (
         has_table_privilege(to_regclass('store'), 'UPDATE') AND has_table_privilege(to_regclass('versions'), 'INSERT')
     ),
-    CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END,
     CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END
 """
-
-T = TypeVar("T")
-
-
-class Mark(NamedTuple):
-    """What a writing transaction is known by after its connection is lost."""
-
-    transaction: str
-    timeline: str
 
 
 class PostgresConnection(psycopg.Connection[Any]):
     """A connection whose waits end: by an interrupt, or when no answer comes within `patience` seconds."""
 
     patience = math.inf
-    timeline = ""
-    """Of the server's history, hexadecimal; empty for a replica."""
     _is_committing = False
 
     def wait(self, gen: Any, *_: Any, **__: Any) -> Any:
@@ -188,30 +174,16 @@ class Postgres:
     def turn(self) -> AbstractContextManager[None]:
         return nullcontext()  # locks are given in the order in which they were asked for
 
-    def begin(self, connection: Connection, *, write: bool) -> Mark | None:
+    def begin(self, connection: Connection, *, write: bool) -> None:
         driver = _driver(connection)
         driver.patience = self._answer_limit if write else self._timeout
         try:
-            cursor = driver.execute(_WRITE if write else _READ, prepare=False)
-            if not write:
-                return None
-            cursor.nextset()
-            (number,) = cursor.fetchone() or ("",)
-            return Mark(number, driver.timeline)
+            driver.execute(_WRITE if write else _READ)
         except psycopg.Error as error:
             raise DBAPIError("BEGIN", None, error, connection_invalidated=driver.closed) from error
 
-    def was_committed(self, mark: object, error: DBAPIError) -> bool:
-        if not isinstance(mark, Mark) or not postgres_errors.is_lost(error.orig):
-            return False
-        pauses = Pauses(self._timeout)
-        while True:
-            status = self._status_of(mark)
-            if status in ("committed", "aborted"):
-                return status == "committed"
-            if pauses.are_over():
-                raise postgres_errors.unknown_outcome(self.place)
-            pauses.rest()
+    def is_lost(self, error: DBAPIError) -> bool:
+        return postgres_errors.is_lost(error.orig)
 
     def tell(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
@@ -244,20 +216,6 @@ class Postgres:
     def _answer_limit(self) -> float:
         """Seconds for a statement of a writer: it may wait for locks, and then the server ends it first."""
         return 2 * self._timeout + 5
-
-    def _status_of(self, mark: Mark) -> str | None:
-        """What became of a transaction; None while nobody knows."""
-        try:
-            with _closing(self._connect()) as connection:
-                connection.patience = self._timeout
-                if connection.timeline != mark.timeline:
-                    if connection.timeline:
-                        raise postgres_errors.unknown_outcome(self.place)
-                    return None
-                row = connection.execute("SELECT pg_xact_status(%s::xid8)", (mark.transaction,)).fetchone()
-                return None if row is None else row[0]
-        except psycopg.Error:
-            return None
 
     def _connect(self, *, keep: bool = False) -> PostgresConnection:
         connection = _interruptibly(
@@ -292,7 +250,7 @@ class Postgres:
             f"SELECT {_STATE}, {calls}".encode(), [v for pair in settings for v in pair]
         ).fetchone()
         assert row is not None
-        is_replica, may_write, connection.timeline = row[:3]
+        is_replica, may_write = row[:2]
         self._may_write = may_write and not is_replica
 
     def _parse_json(self, text: str | bytes) -> object:
@@ -324,20 +282,6 @@ def _check_alive(connection: PostgresConnection, *_: object) -> None:
     idle.register(connection.fileno(), select.POLLIN)
     if idle.poll(0):
         raise InvalidatePoolError("closed by the server")
-
-
-class _closing(AbstractContextManager[PostgresConnection]):
-    """Closes a connection whatever happens, and commits nothing."""
-
-    def __init__(self, connection: PostgresConnection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> PostgresConnection:
-        return self._connection
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(psycopg.Error):
-            self._connection.close()
 
 
 def _interruptibly(connect: Callable[[], PostgresConnection]) -> PostgresConnection:

@@ -89,13 +89,6 @@ def too_old(place: str, version: int, oldest: int) -> StoreError:
     )
 
 
-def unknown_outcome(place: str) -> UnavailableError:
-    """Whether it was committed cannot be found out."""
-    return UnavailableError(
-        f"the catalog {place} was lost in a commit, and nobody can tell whether it was done; look, then do it again"
-    )
-
-
 def _unconnected(said: str, place: str, parameters: Mapping[str, Any]) -> Error:
     """The error where there is no code: the server was not reached, refused us, or went away."""
     user, database = parameters.get("user", "this user"), parameters.get("dbname", "of that name")

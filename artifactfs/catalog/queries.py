@@ -9,7 +9,7 @@ parts         what several processes add to one version
 committing    the one transaction that makes a version
 journal       the outbox of changes
 
-schema, migrations, rows, namespaces, tags, suggestions, bulk      what those share
+schema, migrations, rows, namespaces, tags, suggestions, bulk, tickets      what those share
 database, dialect, repeating, forking, interrupts          transactions
 sqlite, turns · postgres, postgres_errors                  what differs between databases
 watching, listening                                       hearing of commits of others
@@ -28,9 +28,12 @@ from .browsing import Browsing
 from .committing import Committing
 from .database import Database
 from .protocol import Catalog
-from .repeating import repeating
+from .repeating import Pauses, repeating
 from .schema import store
 from .watching import Watch
+
+_OPENING_SECONDS = 1.0
+"""How long one who opens waits for a server that is not there; a wrong address is to be told soon."""
 
 _NO_TRANSACTIONS = frozenset({"store_id", "watch", "close"})
 _CALLS = sorted(name for name in vars(Catalog) if not name.startswith("_") and name not in _NO_TRANSACTIONS)
@@ -69,12 +72,16 @@ class SqlCatalog(Browsing, Committing):
         if create and not chosen.read_only:
             chosen.create()
         database = Database(chosen)
-        try:
-            migrations.bring_up(database, create=create, now=clock())
-            return cls(database, clock)
-        except BaseException:
-            database.close()
-            raise
+        pauses = Pauses(_OPENING_SECONDS)
+        while True:
+            try:
+                migrations.bring_up(database, create=create, now=clock())
+                return cls(database, clock)
+            except BaseException as error:
+                database.close()
+                if not isinstance(error, dialect.UndoneError) or pauses.are_over():
+                    raise
+                pauses.rest()
 
     @classmethod
     def create(

@@ -139,8 +139,8 @@ class Sqlite:
         except sqlite3.Error as error:
             raise DBAPIError("BEGIN", None, error) from error
 
-    def was_committed(self, mark: object, error: DBAPIError) -> bool:
-        del mark, error
+    def is_lost(self, error: DBAPIError) -> bool:
+        del error
         return False  # what failed was undone, or is by whoever opens the file next
 
     def tell(self, connection: Connection) -> None:
