@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from artifactfs.artifact import Artifact
-from artifactfs.errors import EntryNotFoundError, InvalidError, MissingReferenceError
+from artifactfs.errors import ArtifactNotLoggedError, EntryNotFoundError, InvalidError, MissingReferenceError
 from artifactfs.runs import Run
 from artifactfs.store import Store
 
@@ -51,6 +51,22 @@ def test_a_file_is_downloaded_and_none_is_lost(logged: Artifact, tmp_path: Path)
         assert opened.read() == "mine"
     with file.download(str(mine), replace=True) as opened:
         assert opened.read() == "{}"
+
+
+def test_an_entry_is_opened_as_a_file(logged: Artifact, run: Run, tmp_path: Path) -> None:
+    with logged.get_entry("a.csv").open() as file:
+        assert file.seek(2) == 2 and file.read() == b"2" and file.name == "a.csv"
+    (tmp_path / "there.txt").write_bytes(b"elsewhere")
+    referring = Artifact("referring", "dataset")
+    added = referring.add_reference(f"file://{tmp_path}/there.txt")
+    with pytest.raises(ArtifactNotLoggedError):
+        added[0].open()
+    again = run.log_artifact(referring).get_entry("there.txt")
+    with again.open() as file:
+        assert file.read() == b"elsewhere"
+    (tmp_path / "there.txt").unlink()
+    with pytest.raises(MissingReferenceError):
+        again.open()
 
 
 def test_the_only_file(logged: Artifact, run: Run, tmp_path: Path) -> None:
