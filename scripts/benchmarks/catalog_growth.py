@@ -14,6 +14,7 @@ import platform
 import random
 import re
 import shutil
+import signal
 import sqlite3
 import statistics
 import sys
@@ -282,6 +283,7 @@ def main() -> int:
     sizes = QUICK if options.quick else FULL
     directory = tempfile.mkdtemp(prefix="artifactfs-bench-", dir=options.directory)
     os.chmod(directory, 0o711)  # the server's user has to come through
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it made goes with the program
     rows: list[Row | Skipped] = []
     try:
         heading = _conditions(sizes)

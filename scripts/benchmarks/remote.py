@@ -12,6 +12,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -186,6 +187,7 @@ def main() -> int:
         "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY,
         "AWS_REGION": servers.REGION,
     }
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that mounts and servers go with the program
     rows: list[Row | Skipped] = []
     try:
         with ExitStack() as running:
