@@ -181,7 +181,9 @@ def test_an_interrupted_log_sends_only_what_is_missing(tmp_path: Path, location:
         membership = log(store, tree)
         assert contents(store, membership) == FILES
         assert len(there(store)) == 14  # 12 and one that goes in parts, and a pack
-        assert sent.names() == sorted(there(store) - before)
+        # What was on its way at the kill may have arrived since, so it is one or the other.
+        assert set(sent.names()).isdisjoint(before) and len(sent.names()) == len(set(sent.names()))
+        assert 14 - left <= len(sent.names()) <= 14 - len(before)
         assert store.catalog.sessions() == []
         assert os.listdir(store.staging_root) == []
 
