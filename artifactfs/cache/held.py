@@ -174,7 +174,8 @@ class Held:
     def whole(self) -> str | None:
         """The path of a local file with exactly the thing's bytes, or None.
 
-        Its bytes were checked since they were last changed. It is not taken away before `close`, and never changed
+        Its bytes were checked since they were last changed. It is not taken away before `close`, unless
+        somebody drops a piece of it, and never changed
         after. One call checks 256 MiB at most, so a large file may be given by a later one.
         """
         with self._guard:

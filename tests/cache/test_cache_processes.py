@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
@@ -53,7 +54,9 @@ def test_eight_processes_on_one_cache(directory: Path, torture: bool) -> None:
                     opened.write(number, thing.part(number))
             if choice.random() < 0.2:
                 path = opened.whole()
-                assert path is None or Path(path).read_bytes() == thing.bytes(0, thing.size)
+                if path is not None:
+                    with contextlib.suppress(FileNotFoundError):  # another process has just dropped a piece of it
+                        assert Path(path).read_bytes() == thing.bytes(0, thing.size)
             elif choice.random() < 0.2:
                 opened.drop(choice.randrange(thing.count))
             opened.close()
