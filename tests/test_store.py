@@ -264,12 +264,12 @@ def test_a_log_that_failed_can_be_tried_again(store: Store, monkeypatch: pytest.
     log(store, {"b": b"x" * 100_000})
     again = filled(store, {"a": os.urandom(100), "b": b"x" * 100_000, "large": os.urandom(300_000)})
     with monkeypatch.context() as patch:
-        patch.setattr(store.catalog, "commit", _refusing(UnavailableError("busy")))
-        with pytest.raises(UnavailableError):
-            store.log(again.draft, **ME)
-    with monkeypatch.context() as patch:
         patch.setattr(store.blobs, "publish", _refusing(NoSpaceError("full")))
         with pytest.raises(NoSpaceError):
+            store.log(again.draft, **ME)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.catalog, "commit", _refusing(UnavailableError("busy")))
+        with pytest.raises(UnavailableError):
             store.log(again.draft, **ME)
     membership, made = store.log(again.draft, **ME)
     assert made and membership.number == 1
