@@ -6,11 +6,11 @@ import contextlib
 import errno
 import gc
 import os
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from descriptors import few_descriptors
 
 from artifactfs.descent import Descent, everything_below, remove_tree
 
@@ -19,13 +19,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 
 @pytest.fixture
-def few_descriptors() -> Iterator[None]:
+def few() -> Iterator[None]:
     """Fewer descriptors than the trees here have levels."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    gc.collect()  # what earlier tests left to be collected holds descriptors
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with few_descriptors(DEPTH):
+        yield
 
 
 @pytest.fixture
@@ -50,7 +47,7 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_all_of_a_deep_tree_is_found(deep: Path, few_descriptors: None) -> None:
+def test_all_of_a_deep_tree_is_found(deep: Path, few: None) -> None:
     before = open_descriptors()
     found = [(item.path, item.is_directory) for item in everything_below(os.open(deep, _DIRECTORY))]
     expected = [("d/" * level + name, name == "d") for level in range(DEPTH) for name in "df"]
@@ -58,7 +55,7 @@ def test_all_of_a_deep_tree_is_found(deep: Path, few_descriptors: None) -> None:
     assert open_descriptors() == before
 
 
-def test_a_deep_tree_is_removed(deep: Path, few_descriptors: None) -> None:
+def test_a_deep_tree_is_removed(deep: Path, few: None) -> None:
     before = open_descriptors()
     remove_tree(str(deep))
     assert not deep.exists() and open_descriptors() == before

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from descriptors import few_descriptors
 
 from artifactfs.artifact import Artifact
 from artifactfs.connect import connect
@@ -294,21 +293,18 @@ def test_a_target_with_the_longest_name(store: Store, tmp_path: Path, name: str)
 def test_paths_deeper_than_there_are_descriptors(store: Store, tmp_path: Path) -> None:
     deep = "a/" * 1100
     artifact = log(store, {deep + "f": b"x", "a/" * 900 + "b/g": b"y", "a/h": b"z", deep + "z": b"last"})
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     out = str(tmp_path / "out")
-    gc.collect()  # what earlier tests left to be collected holds descriptors
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
-        with pytest.raises(DamageError):
-            download(entries(artifact), Source(store, **{"a/h": raises(DamageError("damaged"))}), out)
-        assert os.listdir(tmp_path) == ["store"]
-        with pytest.raises(KeyboardInterrupt):
-            download(entries(artifact), Source(store, **{"a/h": raises(KeyboardInterrupt())}), out)
-        artifact.download(out)
-        artifact.download(out)
-        artifact.verify(out)
+        with few_descriptors(1100):
+            with pytest.raises(DamageError):
+                download(entries(artifact), Source(store, **{"a/h": raises(DamageError("damaged"))}), out)
+            assert os.listdir(tmp_path) == ["store"]
+            with pytest.raises(KeyboardInterrupt):
+                download(entries(artifact), Source(store, **{"a/h": raises(KeyboardInterrupt())}), out)
+            artifact.download(out)
+            artifact.download(out)
+            artifact.verify(out)
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for name in ("out", ".out.artifactfs-part"):
             remove_tree(str(tmp_path / name))  # pytest's own removal would recurse too deep
 

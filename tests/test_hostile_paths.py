@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -305,8 +306,7 @@ def test_odd_names_through_a_mount(store: Store, tmp_path: Path) -> None:
             with artifact.new_file(path, "wb") as file:
                 file.write(path.encode())
         store.log(artifact.draft, **ME)
-    mountpoint = tmp_path / "mnt"
-    mountpoint.mkdir()
+    mountpoint = Path(tempfile.mkdtemp(prefix="odd-"))  # shorter than tmp_path: the names are as long as a path may be
     command = [sys.executable, "-m", "artifactfs.cli.main", "--store", store.location]
     subprocess.run([*command, "mount", str(mountpoint)], check=True, timeout=60)
     try:
@@ -320,3 +320,4 @@ def test_odd_names_through_a_mount(store: Store, tmp_path: Path) -> None:
                     assert hidden or not os.path.lexists(f"{root}/{path}"), path
     finally:
         subprocess.run([*command, "umount", str(mountpoint)], check=True, timeout=60)
+        mountpoint.rmdir()
