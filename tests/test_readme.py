@@ -59,6 +59,7 @@ def test_every_example_does_what_it_says(tmp_path: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ARTIFACTFS_", "XDG_"))}
     programs = f"{Path(sys.executable).parent}:{kept['PATH']}"
     environment = {**kept, "HOME": str(home), "PATH": programs, "ARTIFACTFS_ENTITY": "me", "ARTIFACTFS_PROJECT": "demo"}
+    environment["PYTHONUNBUFFERED"] = "1"  # results and notes come in the order of a terminal
     mountable = os.access("/dev/fuse", os.R_OK | os.W_OK)
     try:
         for example in examples(README):
