@@ -192,17 +192,21 @@ def _embedded_store(root: str, config: Config, catalog: SqlCatalog, reach: Reach
     from .blobs.directory import DirectoryBlobs
     from .store import Store
 
-    place = catalog.blobs_place()
-    return Store(
-        catalog=catalog,
-        blobs=DirectoryBlobs(root) if place is None else _blobs_at(place, reach),
-        location=root,
-        staging_root=os.path.join(root, STAGING),
-        drafts_root=os.path.join(root, DRAFTS),
-        trees_root=os.path.join(config.cache_dir, "trees"),
-        cache=None if place is None else _cache_for(place, config),
-        writable=_writable(root),
-    )
+    try:
+        place = catalog.blobs_place()
+        return Store(
+            catalog=catalog,
+            blobs=DirectoryBlobs(root) if place is None else _blobs_at(place, reach),
+            location=root,
+            staging_root=os.path.join(root, STAGING),
+            drafts_root=os.path.join(root, DRAFTS),
+            trees_root=os.path.join(config.cache_dir, "trees"),
+            cache=None if place is None else _cache_for(place, config),
+            writable=_writable(root),
+        )
+    except BaseException:
+        catalog.close()
+        raise
 
 
 # -- a store in a database

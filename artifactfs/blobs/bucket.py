@@ -365,7 +365,8 @@ def owner(blobs: BucketBlobs) -> str | None:
 
 
 def claim(blobs: BucketBlobs, store_id: str) -> None:
-    """Make a prefix the store's own, for good; harmless when it is. Two stores that do so at once cannot both succeed.
+    """Make a prefix the store's own, for good; harmless when it is. Where the service
+    puts on a condition, two stores that do so at once cannot both succeed; elsewhere they may, so `init` one by one.
 
     Raises ConflictError where it is another store's, or where objects lie there that nobody claimed; else as `owner`.
     """
