@@ -37,9 +37,9 @@ from .labels import texts
 from .logged import Logged
 from .manifest import Entry, Manifest
 from .names import VersionName, normalise_entry_path, parse_version_name, shown
-from .opened import opened
 from .pages import Pages, listed
-from .reader import OpenBlob
+from .reading.opened import opened
+from .reading.reader import OpenBlob
 from .recorded import RecordedRun
 from .records import Collection, Membership, Run
 from .references.schemes import References

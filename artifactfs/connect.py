@@ -271,7 +271,7 @@ def _blobs_at(place: Mapping[str, Any], reach: Reach | None) -> Blobs:
     url = place["url"]
     if not is_url(url):
         return DirectoryBlobs(url)
-    from .blobs.bucket import BucketBlobs
+    from .blobs.bucket.blobs import BucketBlobs
 
     bucket = BucketBlobs(url, environment=cloud_environment(), can=place.get("can"))
     if reach is None:
@@ -313,7 +313,7 @@ def _settle_blobs(catalog: SqlCatalog, url: str, shown: str) -> bool:
 def _claim(url: str, store_id: str) -> Mapping[str, Any]:
     """Take a place for a store's bytes, after a look at what it can do, which is returned. Raises ConflictError."""
     if is_url(url):
-        from .blobs.bucket import BucketBlobs, claim
+        from .blobs.bucket.blobs import BucketBlobs, claim
 
         bucket = BucketBlobs(url, environment=cloud_environment())
         can = bucket.probe()

@@ -24,8 +24,8 @@ from .draft import Progress
 from .errors import DamageError, Error, MissingBlobError, NotAllowedError, UnavailableError
 from .manifest import Entry, Manifest
 from .names import shown
-from .piececache import PieceCache
-from .reader import OpenBlob, Reader
+from .reading.piececache import PieceCache
+from .reading.reader import OpenBlob, Reader
 from .records import Location, StoredBlob, Version
 from .treeindex import Builder, TreeIndex, encode
 

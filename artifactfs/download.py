@@ -37,7 +37,7 @@ from .errors import (
 from .manifest import Entry
 from .names import shown
 from .part import Part, sweep
-from .reader import OpenBlob
+from .reading.reader import OpenBlob
 from .records import Location
 from .references.file import changed
 from .references.handler import Handler

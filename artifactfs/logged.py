@@ -15,7 +15,7 @@ from .labels import texts
 from .manifest import Entry, Manifest
 from .metadata import checked_metadata
 from .names import check_alias
-from .reader import OpenBlob
+from .reading.reader import OpenBlob
 from .records import Collection, Edit, Keep, Location, Membership, Version
 
 

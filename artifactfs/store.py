@@ -25,9 +25,9 @@ from .manifest import Entry, Manifest
 from .metadata import checked_metadata, to_json
 from .names import LATEST, VersionName, check_alias, check_name, check_type, parse_version_name, shown, version_number
 from .origins import Origin, origin_of
-from .piececache import PieceCache
 from .proposal import Order, kept_back
 from .publishing import Publisher
+from .reading.piececache import PieceCache
 from .records import (
     Alias,
     Change,

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from .manifest import Entry
-from .reader import OpenBlob
+from .reading.reader import OpenBlob
 from .records import Location
 from .references.handler import Tell
 from .streams import Streams

@@ -9,7 +9,7 @@ from typing import Any
 from artifactfs.digest import blob_digest
 from artifactfs.errors import MissingBlobError
 from artifactfs.manifest import Entry
-from artifactfs.reader import BytesBlob, OpenBlob
+from artifactfs.reading.reader import BytesBlob, OpenBlob
 from artifactfs.records import Location
 
 

@@ -21,7 +21,7 @@ from artifactfs.descent import remove_tree
 from artifactfs.download import compare, download
 from artifactfs.errors import ConflictError, DamageError, NotAllowedError, UnavailableError, VerificationError
 from artifactfs.manifest import Entry
-from artifactfs.reader import OpenBlob
+from artifactfs.reading.reader import OpenBlob
 from artifactfs.records import Location
 from artifactfs.runs import Run
 from artifactfs.store import Store

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from artifactfs import fetching
 from artifactfs.errors import DamageError, MissingBlobError, UnavailableError
-from artifactfs.fetching import Fetcher, Flight, Pace, Traffic, traffic
+from artifactfs.reading import fetching
+from artifactfs.reading.fetching import Fetcher, Flight, Pace, Traffic, traffic
 
 SIZE = 1000
 DATA = bytes(SIZE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from artifactfs.piececache import MemoryPieces, Spared
+from artifactfs.reading.piececache import MemoryPieces, Spared
 
 DATA = bytes(range(250))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from artifactfs.readahead import Scatter, Streams
+from artifactfs.reading.readahead import Scatter, Streams
 
 PIECE = 100
 

@@ -17,18 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from remoteblobs import RemoteBlobs, Shop
 
-from artifactfs import fetching
 from artifactfs.blobs.directory import DirectoryBlobs
 from artifactfs.blobs.protocol import blob_object
 from artifactfs.cache import Cache
 from artifactfs.digest import BLOCK_SIZE, BlockHasher, blob_digest
 from artifactfs.download import download
 from artifactfs.errors import DamageError, MissingBlobError, UnavailableError
-from artifactfs.fetching import Fetcher
 from artifactfs.manifest import Entry
-from artifactfs.opened import opened
-from artifactfs.piececache import MemoryPieces
-from artifactfs.reader import PACK_PIECE, OpenBlob, Reader, RemoteBlob
+from artifactfs.reading import fetching
+from artifactfs.reading.fetching import Fetcher
+from artifactfs.reading.opened import opened
+from artifactfs.reading.piececache import MemoryPieces
+from artifactfs.reading.reader import PACK_PIECE, OpenBlob, Reader, RemoteBlob
 from artifactfs.records import Location
 
 LARGE = random.Random(1).randbytes(10 * BLOCK_SIZE + 12345)

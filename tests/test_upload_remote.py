@@ -26,8 +26,8 @@ from artifactfs import draft as drafts
 from artifactfs import unchanged
 from artifactfs import upload as uploads
 from artifactfs.artifact import Artifact
-from artifactfs.blobs.bucket import BucketBlobs
-from artifactfs.blobs.bucketservice import ObstoreService
+from artifactfs.blobs.bucket.blobs import BucketBlobs
+from artifactfs.blobs.bucket.service import ObstoreService
 from artifactfs.blobs.packs import SMALL
 from artifactfs.connect import connect, create_store
 from artifactfs.errors import NotFoundError
@@ -146,7 +146,7 @@ KILLED = """
 import os, signal, sys, threading
 from artifactfs import connect
 from artifactfs.artifact import Artifact
-from artifactfs.blobs.bucket import BucketBlobs
+from artifactfs.blobs.bucket.blobs import BucketBlobs
 
 left, guard = {left}, threading.Lock()
 publish = BucketBlobs.publish
@@ -261,7 +261,7 @@ LOGGED = """
 import sys
 from artifactfs import connect
 from artifactfs.artifact import Artifact
-from artifactfs.blobs import bucket
+from artifactfs.blobs.bucket import blobs as bucket
 
 bucket._upload_memory._limit = {limit}
 store = connect(sys.argv[1])

@@ -10,7 +10,7 @@ import pytest
 from artifactfs.digest import blob_digest
 from artifactfs.errors import UnavailableError
 from artifactfs.manifest import Entry
-from artifactfs.reader import BytesBlob, OpenBlob
+from artifactfs.reading.reader import BytesBlob, OpenBlob
 from artifactfs.records import Location
 from artifactfs.warming import warm
 

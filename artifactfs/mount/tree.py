@@ -25,7 +25,7 @@ import xxhash
 from ..errors import MissingBlobError, NotFoundError, UnavailableError
 from ..names import HIDDEN, parse_version_name, shown
 from ..reach import UNREADABLE, Reach
-from ..reader import BytesBlob, OpenBlob
+from ..reading.reader import BytesBlob, OpenBlob
 from ..records import Alias, Collection, Location, Member, Membership, Namespace, Touched, Version
 from ..remembered import Remembered
 from ..treeindex import Listed, Node, TreeIndex

@@ -19,7 +19,7 @@ from ..digest import DigestAlgorithm, written
 from ..errors import InvalidError, MissingReferenceError, SourceError, SourceMissingError
 from ..manifest import Entry
 from ..names import normalise_entry_path, shown
-from ..reader import LocalBlob, OpenBlob
+from ..reading.reader import LocalBlob, OpenBlob
 from ..sources import SourceFile, check_unchanged, kind_of, open_source, source_error, walk
 from .handler import Tell, digest_algorithm, extra_of, uri_digest
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ..digest import DigestAlgorithm, new_hasher, written
 from ..manifest import Entry
-from ..reader import OpenBlob
+from ..reading.reader import OpenBlob
 
 MAX_OBJECTS = 10_000_000
 """Files that one reference may stand for, where the caller says nothing else."""

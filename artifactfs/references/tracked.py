@@ -6,7 +6,7 @@ from ..digest import DigestAlgorithm
 from ..errors import InvalidError
 from ..manifest import Entry
 from ..names import shown
-from ..reader import OpenBlob
+from ..reading.reader import OpenBlob
 from .handler import Tell, uri_digest
 
 

@@ -17,9 +17,10 @@ import pytest
 from servers.seaweed import Seaweed
 from servers.stubs3 import Answer, StubS3, refusal
 
-from artifactfs.blobs import bucket, bucketservice
-from artifactfs.blobs.bucket import MARKER, BucketBlobs, check_owner, claim, owner
-from artifactfs.blobs.bucketservice import PART, part_size
+from artifactfs.blobs.bucket import blobs as bucket
+from artifactfs.blobs.bucket import service
+from artifactfs.blobs.bucket.blobs import MARKER, BucketBlobs, check_owner, claim, owner
+from artifactfs.blobs.bucket.service import PART, part_size
 from artifactfs.errors import (
     ConflictError,
     DamageError,
@@ -188,7 +189,7 @@ def test_a_source_that_becomes_shorter_while_it_is_sent_stores_nothing(
 
 
 def test_nothing_is_read_for_a_caller_that_left(tmp_path: Path) -> None:
-    with bucketservice._Source(file_of(tmp_path, b"x" * 100), 100) as source:
+    with service._Source(file_of(tmp_path, b"x" * 100), 100) as source:
         assert source.read(10) == b"x" * 10
     with pytest.raises(OSError):
         source.read(10)
@@ -455,7 +456,7 @@ def test_another_range_than_was_asked_for_is_never_given(stub: StubS3, blobs: Bu
 
 WAITS = """
 import sys
-from artifactfs.blobs.bucket import BucketBlobs
+from artifactfs.blobs.bucket.blobs import BucketBlobs
 keys = dict(AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")
 blobs = BucketBlobs(sys.argv[1], environment=keys, patience=1000)
 try:

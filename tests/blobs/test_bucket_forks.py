@@ -18,16 +18,17 @@ from typing import Any
 import pytest
 from servers.seaweed import Seaweed
 
-from artifactfs.blobs import bucket, bucketprocess
-from artifactfs.blobs.bucket import BucketBlobs
-from artifactfs.blobs.bucketplace import BucketPlace
-from artifactfs.blobs.bucketprocess import ForeignService
+from artifactfs.blobs.bucket import blobs as bucket
+from artifactfs.blobs.bucket import process as foreign
+from artifactfs.blobs.bucket.blobs import BucketBlobs
+from artifactfs.blobs.bucket.place import BucketPlace
+from artifactfs.blobs.bucket.process import ForeignService
 from artifactfs.errors import DamageError, MissingBlobError, NotAllowedError, UnavailableError
 
 PRELUDE = """
 import json, multiprocessing, os, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from artifactfs.blobs.bucket import BucketBlobs
+from artifactfs.blobs.bucket.blobs import BucketBlobs
 from artifactfs.errors import MissingBlobError
 
 url, environment, folder = json.loads(sys.argv[1])
@@ -272,9 +273,9 @@ def test_a_process_that_was_killed_is_started_again(blobs: BucketBlobs) -> None:
 
 def test_a_process_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "silent.py").write_text("import sys, socket, time\ntime.sleep(1000)\n")
-    monkeypatch.setattr(bucketprocess, "_MODULE", "silent")
-    monkeypatch.setattr(bucketprocess, "_HOME", str(tmp_path))
-    monkeypatch.setattr(bucketprocess, "_START_LIMIT", 0.3)
+    monkeypatch.setattr(foreign, "_MODULE", "silent")
+    monkeypatch.setattr(foreign, "_HOME", str(tmp_path))
+    monkeypatch.setattr(foreign, "_START_LIMIT", 0.3)
     service = ForeignService(BucketPlace.parse("s3://bucket"), {}, 1)
     with pytest.raises(UnavailableError, match="could not be started"):
         service.head("key")

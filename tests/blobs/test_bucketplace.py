@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from artifactfs.blobs.bucket import BucketBlobs
-from artifactfs.blobs.bucketplace import BucketPlace, access
+from artifactfs.blobs.bucket.blobs import BucketBlobs
+from artifactfs.blobs.bucket.place import BucketPlace, access
 from artifactfs.errors import InvalidConfigError, NotAllowedError, StoreError
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}

@@ -21,7 +21,7 @@ from servers.gcs import Gcs
 from servers.seaweed import Seaweed
 
 from artifactfs.blobs import durable
-from artifactfs.blobs.bucket import BucketBlobs
+from artifactfs.blobs.bucket.blobs import BucketBlobs
 from artifactfs.blobs.directory import DirectoryBlobs
 from artifactfs.blobs.memory import MemoryBlobs
 from artifactfs.blobs.protocol import Blobs, ObjectInfo, blob_object, check_object_name, journal_object, pack_object
@@ -69,7 +69,7 @@ def bucket_place(tmp_path: Path, server: Seaweed | Gcs | Azure) -> Place:
 
     blobs = fresh()
     opener = (
-        "__import__('artifactfs.blobs.bucket').blobs.bucket.BucketBlobs"
+        "__import__('artifactfs.blobs.bucket.blobs').blobs.bucket.BucketBlobs"
         f"({blobs.url!r}, environment={server.environment!r})"
     )
     return Place(blobs, tmp_path / "sources", opener, fresh, remote=True)

@@ -40,15 +40,15 @@ from servers.faultproxy import (
 from servers.seaweed import BUCKET, Seaweed
 
 from artifactfs.artifact import Artifact
-from artifactfs.blobs.bucket import BucketBlobs
+from artifactfs.blobs.bucket.blobs import BucketBlobs
 from artifactfs.blobs.protocol import blob_object
 from artifactfs.cache import Cache
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.connect import CATALOG, create_store
 from artifactfs.digest import blob_digest
 from artifactfs.errors import Error, NotFoundError
-from artifactfs.fetching import Fetcher
-from artifactfs.reader import Reader
+from artifactfs.reading.fetching import Fetcher
+from artifactfs.reading.reader import Reader
 from artifactfs.store import Store
 
 LIMIT = 60.0

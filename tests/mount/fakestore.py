@@ -19,7 +19,7 @@ from artifactfs.blobs.protocol import blob_object
 from artifactfs.digest import blob_digest
 from artifactfs.errors import NotFoundError
 from artifactfs.manifest import Entry, Manifest
-from artifactfs.reader import Reader
+from artifactfs.reading.reader import Reader
 from artifactfs.records import Alias, Collection, Location, Member, Membership, Namespace, Touched, Version
 from artifactfs.treeindex import TreeIndex, build
 

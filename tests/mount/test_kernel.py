@@ -30,7 +30,7 @@ from artifactfs.mount.fuse.waits import waiting
 from artifactfs.mount.kernel import THREADS, Kernel
 from artifactfs.mount.shown.nodes import ROOT
 from artifactfs.mount.tree import Tree
-from artifactfs.reader import OpenBlob
+from artifactfs.reading.reader import OpenBlob
 
 MNIST = "me/demo/dataset/mnist"
 LARGE = os.urandom(3 << 20)

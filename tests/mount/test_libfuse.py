@@ -26,7 +26,7 @@ from artifactfs.mount.fuse.heldblobs import HeldBlobs
 from artifactfs.mount.libfuse import Libfuse
 from artifactfs.mount.shown.nodes import ROOT
 from artifactfs.mount.tree import XATTR_PREFIX, Tree
-from artifactfs.reader import OpenBlob
+from artifactfs.reading.reader import OpenBlob
 
 MNIST = "me/demo/dataset/mnist"
 V0 = b"/me/demo/dataset/mnist/v0"

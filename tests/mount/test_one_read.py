@@ -16,7 +16,7 @@ from artifactfs.mount.fuse.protocol import Opcode
 from artifactfs.mount.fuse.waits import WatchedStore
 
 ROOT = Path(artifactfs.__file__).parent
-PATH = ["mount/kernel.py", "mount/fuse/answers.py", "mount/fuse/waits.py", "reader.py"]
+PATH = ["mount/kernel.py", "mount/fuse/answers.py", "mount/fuse/waits.py", "reading/reader.py"]
 
 
 @pytest.fixture(scope="module")

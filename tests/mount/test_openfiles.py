@@ -17,7 +17,7 @@ from artifactfs.mount.fuse import openfiles
 from artifactfs.mount.fuse.memory import Memory
 from artifactfs.mount.fuse.openfiles import _TOP, Opened, OpenFiles
 from artifactfs.mount.fuse.protocol import RESENT
-from artifactfs.reader import BytesBlob, OpenBlob
+from artifactfs.reading.reader import BytesBlob, OpenBlob
 
 
 class FakeDevice(OpenFiles):

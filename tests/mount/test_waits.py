@@ -14,7 +14,7 @@ from artifactfs.mount.fuse.memory import WAITING, Flight
 from artifactfs.mount.fuse.waits import WatchedStore, waiting, watch_here
 from artifactfs.mount.shown.nodes import ROOT
 from artifactfs.mount.tree import Tree
-from artifactfs.reader import BytesBlob, LocalBlob
+from artifactfs.reading.reader import BytesBlob, LocalBlob
 
 MNIST = "me/demo/dataset/mnist"
 LARGE = bytes(range(256)) * 2000

@@ -24,7 +24,7 @@ from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.nursery import serve_nursery
 from artifactfs.mount.shown.owner import Owner
 from artifactfs.mount.tree import Tree
-from artifactfs.reader import OpenBlob, Reader
+from artifactfs.reading.reader import OpenBlob, Reader
 from artifactfs.records import Location
 
 

@@ -11,10 +11,10 @@ import sys
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.config import load
 from artifactfs.connect import connect_mounted
-from artifactfs.fetching import Fetcher
 from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.nursery import serve_nursery
 from artifactfs.mount.tree import Tree
+from artifactfs.reading.fetching import Fetcher
 
 
 class Deaf(SqlCatalog):

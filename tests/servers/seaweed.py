@@ -85,7 +85,7 @@ class Seaweed:
 
     def _serves(self) -> bool:
         """Whether it has the bucket: the S3 port answers before the volumes do."""
-        from artifactfs.blobs.bucket import BucketBlobs
+        from artifactfs.blobs.bucket.blobs import BucketBlobs
         from artifactfs.errors import Error
 
         if not _answers_http(self.port):

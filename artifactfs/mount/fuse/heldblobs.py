@@ -6,7 +6,7 @@ import threading
 from typing import Final
 
 from ...blobs.packs import SMALL
-from ...reader import OpenBlob
+from ...reading.reader import OpenBlob
 from ..tree import Tree
 
 MAX_READ: Final = 1 << 20

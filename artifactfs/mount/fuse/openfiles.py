@@ -26,7 +26,7 @@ from .memory import BUCKETS_OF_INODES, SLOT_LIMIT, SLOTS_AT, TABLE_AT, Memory
 from .protocol import BACKING_CLOSE, BACKING_ID, BACKING_MAP, BACKING_OPEN, RESENT
 
 if TYPE_CHECKING:
-    from ...reader import OpenBlob
+    from ...reading.reader import OpenBlob
 
 _WORD = 8
 # The table's state: who changes it, a backing id whose place is being changed, how many handles are in use, records of

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from ...errors import UnavailableError
 from ...reach import Part, Reach
-from ...reader import BytesBlob, OpenBlob
+from ...reading.reader import BytesBlob, OpenBlob
 from ...records import Location, Version
 from ...treeindex import TreeIndex
 from ..tree import BlobReader, Browsing, TreeStore

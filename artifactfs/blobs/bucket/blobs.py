@@ -2,7 +2,7 @@
 
 Owns what a bucket lacks of `Blobs`: an object that is there is left as it is, what was sent is compared with what the
 service says it has, calls are made again while the service is out of reach, and one bound holds for the memory of all
-uploads. How a call is made is bucketservice.py's, and in a forked child bucketprocess.py's.
+uploads. How a call is made is service.py's, and in a forked child process.py's.
 
 An object is durable when the service has answered. Small ones are put on the condition that there is none of that name;
 large ones go in parts, which no service takes on a condition: their names are digests, so that does no harm.
@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from ..errors import (
+from ...errors import (
     ConflictError,
     DamageError,
     Error,
@@ -35,11 +35,11 @@ from ..errors import (
     StoreError,
     UnavailableError,
 )
-from ..names import shown
-from .bucketplace import BucketPlace, access
-from .bucketprocess import ForeignService
-from .bucketservice import LANES, PART, SLICE, ObstoreService, Service, part_size, used_before_fork
-from .protocol import ObjectInfo, check_object_name, is_object_name
+from ...names import shown
+from ..protocol import ObjectInfo, check_object_name, is_object_name
+from .place import BucketPlace, access
+from .process import ForeignService
+from .service import LANES, PART, SLICE, ObstoreService, Service, part_size, used_before_fork
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""Bucketerrors: what an object store's refusals mean here, each as one clear line.
+"""Errors: what an object store's refusals mean here, each as one clear line.
 
 Pure: it is given the text in which the client wraps a service's answer, and finds the HTTP status and the service's own
 code in it (`<Code>NoSuchBucket</Code>`). The one table from those to the error tree.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..errors import (
+from ...errors import (
     DamageError,
     Error,
     InvalidConfigError,

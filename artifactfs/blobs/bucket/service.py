@@ -1,10 +1,10 @@
-"""Bucketservice: the calls that a bucket answers, made with obstore.
+"""Service: the calls that a bucket answers, made with obstore.
 
 Owns the client with its limits in time, the threads that keep Ctrl-C working, and the size of parts. Keys are those of
 the bucket; what an object is, and whether a call is made again, its caller decides. Every error is one of ours.
 
 obstore runs its requests on threads of its own, which a forked child does not have: there its first call would wait for
-ever. `used_before_fork` tells a child that it must not make any (bucketprocess.py is its way).
+ever. `used_before_fork` tells a child that it must not make any (process.py is its way).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ..errors import Error, InvalidConfigError, MissingBlobError, StoreError, UnavailableError
-from .bucketerrors import service_error
-from .bucketplace import Access, BucketPlace
+from ...errors import Error, InvalidConfigError, MissingBlobError, StoreError, UnavailableError
+from .errors import service_error
+from .place import Access, BucketPlace
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""BucketPlace: where a bucket is, as its URL says, and with which credentials it is asked.
+"""Place: where a bucket is, as its URL says, and with which credentials it is asked.
 
     s3://bucket/prefix?endpoint=https://host:port&region=eu-central-1
     gs://bucket/prefix
@@ -21,8 +21,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import orjson
 
-from ..errors import InvalidConfigError, NotAllowedError
-from ..names import shown
+from ...errors import InvalidConfigError, NotAllowedError
+from ...names import shown
 
 SCHEMES = ("s3", "gs", "az")
 

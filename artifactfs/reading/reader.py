@@ -21,17 +21,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from .blobs.durable import storage_error
-from .blobs.packs import PACK_LIMIT
-from .blobs.protocol import Blobs, blob_object, is_blob_object, is_object_name, pack_object
-from .digest import BLOCK_SIZE, DigestAlgorithm, blob_digest, new_hasher, parse_block_list
-from .errors import DamageError, MissingBlobError
+from ..blobs.durable import storage_error
+from ..blobs.packs import PACK_LIMIT
+from ..blobs.protocol import Blobs, blob_object, is_blob_object, is_object_name, pack_object
+from ..digest import BLOCK_SIZE, DigestAlgorithm, blob_digest, new_hasher, parse_block_list
+from ..errors import DamageError, MissingBlobError
+from ..names import shown
+from ..records import Location
 from .fetching import Counts, Fetcher
-from .names import shown
 from .piececache import Held, MemoryPieces, PieceCache, Spared
 from .ranged import RangedObject
 from .readahead import Scatter, Streams
-from .records import Location
 
 Locate = Callable[[Sequence[bytes]], Mapping[bytes, Location]]
 

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import DamageError, Error, MissingBlobError, UnavailableError
+from ..errors import DamageError, Error, MissingBlobError, UnavailableError
 
 _log = logging.getLogger(__name__)
 

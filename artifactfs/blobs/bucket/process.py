@@ -1,7 +1,7 @@
-"""Bucketprocess: a bucket's calls made by another process, for a process that cannot make them itself.
+"""Process: a bucket's calls made by another process, for a process that cannot make them itself.
 
 A data loader's worker is forked from a process that may have read from the bucket already, and then obstore does not
-work in it (bucketservice.py says why). Such a process starts one of its own, by exec, which has no such past: it runs
+work in it (service.py says why). Such a process starts one of its own, by exec, which has no such past: it runs
 `serve` below, and makes each call that comes over a socket pair. Owns both ends and what travels between them:
 
     a frame      u32 length of a head · u64 length of a body · the head, JSON · the body, bytes
@@ -27,18 +27,19 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-from .. import errors
-from ..errors import Error, StoreError, UnavailableError
-from .bucketplace import BucketPlace, access
-from .bucketservice import SLICE, Head, ObstoreService, Sent, Service
+from ... import errors
+from ...errors import Error, StoreError, UnavailableError
+from .place import BucketPlace, access
+from .service import SLICE, Head, ObstoreService, Sent, Service
 
 _FRAME = struct.Struct("<IQ")
-_MODULE = "artifactfs.blobs.bucketprocess"
-_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_MODULE = "artifactfs.blobs.bucket.process"
+_HOME = str(Path(__file__).resolve().parents[3])
 _START_LIMIT = 60.0
 
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from .errors import UnavailableError
+from ..errors import UnavailableError
 from .fetching import Fetcher, Flight
 from .piececache import Held
 from .readahead import Scatter, Streams

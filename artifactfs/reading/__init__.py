@@ -1,0 +1,1 @@
+"""Reading: from a blob's name to its bytes, wherever they lie, fetching only what is read."""
