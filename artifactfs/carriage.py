@@ -21,7 +21,7 @@ from .blobs.packs import SMALL, PackPlan, PackWriter, plan_packs
 from .blobs.protocol import blob_object, is_blob_object, pack_name
 from .contents import Contents
 from .copying import ReadFailed, copy_and_hash
-from .digest import blob_digest
+from .digest import Buffer, blob_digest
 from .draft import Progress
 from .errors import DamageError, MissingBlobError, UnavailableError
 from .outbox import Outbox
@@ -158,7 +158,7 @@ class Carriage:
 
     def _read_again(self, blob: bytes) -> bytes:
         def read(location: Location) -> bytes:
-            return _checked(blob, self._read(location.name, location.offset, location.length))
+            return _checked(blob, bytes(self._read(location.name, location.offset, location.length)))
 
         return self._anew(blob, read)
 
@@ -220,7 +220,7 @@ class Carriage:
         )
         hasher = blake3()
 
-        def pieces() -> Iterator[bytes]:
+        def pieces() -> Iterator[Buffer]:
             for piece in streams.in_order(reads, _STREAMS - 1):
                 hasher.update(piece)
                 yield piece
@@ -231,7 +231,7 @@ class Carriage:
         self._write(path, pieces())
         return hasher.digest()
 
-    def _write(self, path: str, pieces: Iterable[bytes]) -> None:
+    def _write(self, path: str, pieces: Iterable[Buffer]) -> None:
         try:
             with open(path, "wb") as file:
                 for piece in pieces:
@@ -252,7 +252,7 @@ class Carriage:
     def _missing(self, blob: bytes) -> MissingBlobError:
         return MissingBlobError(f"{self._describe(blob)} is missing, and was not copied; verify the version there")
 
-    def _read(self, name: str, offset: int, length: int) -> bytes:
+    def _read(self, name: str, offset: int, length: int) -> Buffer:
         """Read from the source; a place that is out of reach is asked again, after growing pauses."""
         pause = _PAUSE
         for _ in range(_ATTEMPTS - 1):

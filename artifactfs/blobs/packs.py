@@ -47,7 +47,7 @@ _READ = 8 << 20
 Place = tuple[int, int]
 """Where a blob lies in its pack: offset and length in bytes."""
 
-Read = Callable[[int, int], bytes]
+Read = Callable[[int, int], Buffer]
 """Exactly so many bytes at an offset: offset, length."""
 
 
@@ -225,11 +225,11 @@ def _index(name: str, size: int, read: Read) -> tuple[bytes, dict[bytes, Place]]
     """The digest of a pack's index, and the index, checked whole."""
     if size < len(_MAGIC) + _FOOTER_SIZE:
         raise DamageError(f"{name} is too short to be a pack")
-    footer = read(size - _FOOTER_SIZE, _FOOTER_SIZE)
+    footer = bytes(read(size - _FOOTER_SIZE, _FOOTER_SIZE))
     offset, count, _ = _COUNTS.unpack_from(footer)
     if offset < len(_MAGIC) or offset + count * _ENTRY.size + _FOOTER_SIZE != size:
         raise DamageError(f"{name} is no whole pack: its footer does not fit its size")
-    index = read(offset, count * _ENTRY.size)
+    index = bytes(read(offset, count * _ENTRY.size))
     counts, checksum = footer[: _COUNTS.size], footer[_COUNTS.size : -len(_FOOTER_MAGIC)]
     intact = footer.endswith(_FOOTER_MAGIC) and checksum == _checksum(index, counts)
     if not intact or read(0, len(_MAGIC)) != _MAGIC:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from ..digest import Buffer
 from ..errors import InvalidError
 
 _OBJECT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}(/[a-z0-9][a-z0-9._-]{0,127}){0,3}\Z")
@@ -55,8 +56,9 @@ class Blobs(Protocol):
     def size(self, name: str) -> int:
         """The object's size in bytes."""
 
-    def read(self, name: str, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`; fewer are never returned, nor a range that is not there (DamageError)."""
+    def read(self, name: str, offset: int, length: int) -> Buffer:
+        """Exactly `length` bytes at `offset`, not to be changed by anybody; fewer are never returned, nor a range that
+        is not there (DamageError)."""
 
     def local_file(self, name: str) -> str | None:
         """The path of a local file that holds exactly the object's bytes, or None where there is none.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..digest import Buffer
 from ..errors import DamageError
 from ..reach import Part, Reach
 from .protocol import Blobs, journal_object
@@ -26,7 +27,7 @@ class ReachedBlobs:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._blobs, name)
 
-    def read(self, name: str, offset: int, length: int) -> bytes:
+    def read(self, name: str, offset: int, length: int) -> Buffer:
         try:
             data = self._blobs.read(name, offset, length)
         except DamageError:  # which a missing object is too

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import Final
 
+from ..digest import Buffer
 from .errnos import Refusal, errno_of, is_ordinary
 from .fuse import protocol
 from .fuse.answers import BODY, Answer, Answers, Call, Log, unknown
@@ -170,12 +171,12 @@ class Kernel:
             end(since)
             self._answered += 1
 
-    def answer(self, call: Call, length: int) -> list[bytes | memoryview] | None:
+    def answer(self, call: Call, length: int) -> list[Buffer] | None:
         """The answer to the request of `length` bytes in the call's buffer, as buffers to write; None for none."""
         announced, opcode, call.unique, call.node, *_ = protocol.IN_HEADER.unpack_from(call.data)
         return self._answer(call, length, announced, opcode)
 
-    def _answer(self, call: Call, length: int, announced: int, opcode: int) -> list[bytes | memoryview] | None:
+    def _answer(self, call: Call, length: int, announced: int, opcode: int) -> list[Buffer] | None:
         if length < BODY:
             return None
         call.end = length
@@ -199,7 +200,7 @@ class Kernel:
             return None
         return [_error(call.unique, code)]
 
-    def _write(self, answer: list[bytes | memoryview]) -> bool:
+    def _write(self, answer: list[Buffer]) -> bool:
         """Whether the kernel took the answer."""
         try:
             os.writev(self._device, answer)

@@ -301,14 +301,8 @@ class Libfuse:
         wanted = min(size, blob.size - offset)
         if wanted <= 0:
             return 0
-        if blob.local_path is None:
-            data = blob.read(offset, wanted)
-            count = len(data)
-            if count == wanted:
-                ctypes.memmove(buffer, bytes(data), count)
-        else:
-            with _memory(ctypes.addressof(buffer.contents), wanted, _WRITABLE) as view:
-                count = blob.readinto(view, offset)
+        with _memory(ctypes.addressof(buffer.contents), wanted, _WRITABLE) as view:
+            count = blob.readinto(view, offset)
         if count != wanted:
             raise DamageError(f"{count} bytes came instead of {wanted}")
         return wanted

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
+from ..digest import Buffer
 from ..errors import DamageError, Error, MissingBlobError, UnavailableError
 
 _log = logging.getLogger(__name__)
@@ -116,12 +117,12 @@ class Flight:
         self,
         name: str,
         size: int,
-        bring: Callable[[], bytes],
+        bring: Callable[[], Buffer],
         *,
-        keep: Callable[[Flight, bytes], None],
+        keep: Callable[[Flight, Buffer], None],
         retire: Callable[[Flight], None],
         turn: Callable[[], AbstractContextManager[bool]],
-        kept: Callable[[], bytes | None],
+        kept: Callable[[], Buffer | None],
         is_urgent: bool,
     ) -> None:
         self.name = name
@@ -134,7 +135,7 @@ class Flight:
         self.is_urgent = is_urgent
         self.users = 0
         self.landed = threading.Event()
-        self.data: bytes | None = None
+        self.data: Buffer | None = None
         self.error: Error | None = None
         self.is_landed = False
         self.is_retired = False
@@ -203,7 +204,7 @@ class Traffic:
         """So many bytes of memory are free again."""
         with self._changed:
             self._free += size
-            self._changed.notify_all()
+            self._changed.notify()
 
     def _start_thread(self) -> None:
         try:
@@ -259,6 +260,8 @@ class Traffic:
     def _take(self, size: int) -> None:
         self._free -= size
         self.peak = max(self.peak, self._memory - self._free)
+        if self._idle and len(self._urgent) + len(self._ahead) > 1:
+            self._changed.notify()  # one thread is woken at a time, and wakes the next
 
 
 _traffic = Traffic()
@@ -333,7 +336,7 @@ class Fetcher:
         """Let a flight begin. Raises UnavailableError."""
         traffic().enter(flight, self._fly)
 
-    def wait(self, flight: Flight) -> bytes:
+    def wait(self, flight: Flight) -> Buffer:
         """What a flight brings, of which the caller is a user. Raises what its `bring` raised, UnavailableError."""
         if not flight.is_urgent:
             traffic().hurry(flight)
@@ -450,7 +453,7 @@ class Fetcher:
         with self.guard:
             self.counts.requests += 1
 
-    def _came(self, flight: Flight, data: bytes, began: float) -> None:
+    def _came(self, flight: Flight, data: Buffer, began: float) -> None:
         now = time.monotonic()
         with self.guard:
             self._is_out = False
@@ -487,7 +490,7 @@ class Fetcher:
             self.counts.failures += 1
         self._land(flight, None, error)
 
-    def _land(self, flight: Flight, data: bytes | None, error: Error | None, *, by_hedge: bool = False) -> None:
+    def _land(self, flight: Flight, data: Buffer | None, error: Error | None, *, by_hedge: bool = False) -> None:
         with self.guard:
             if flight.is_landed:
                 return

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
+from ..digest import Buffer
+
 MEMORY: Final = 64 << 20
 """Bytes of pieces that are kept in memory where no disk keeps them."""
 
@@ -33,7 +35,7 @@ class Held(Protocol):
     def has(self, number: int) -> bool:
         """Whether a piece is kept."""
 
-    def write(self, number: int, data: bytes | memoryview) -> None:
+    def write(self, number: int, data: Buffer) -> None:
         """Keep a whole piece, if there is room for it."""
 
     def drop(self, number: int) -> None:
@@ -151,7 +153,7 @@ class _InMemory:
     def has(self, number: int) -> bool:
         return self._pieces.has((self._key, number))
 
-    def write(self, number: int, data: bytes | memoryview) -> None:
+    def write(self, number: int, data: Buffer) -> None:
         self._pieces.put((self._key, number), bytes(data))
 
     def drop(self, number: int) -> None:
@@ -198,7 +200,7 @@ class Spared:
     def has(self, number: int) -> bool:
         return self._disk.has(number) or (self._spared > 0 and self._memory.has(number))
 
-    def write(self, number: int, data: bytes | memoryview) -> None:
+    def write(self, number: int, data: Buffer) -> None:
         self._disk.write(number, data)
         if not self._disk.has(number):
             self._memory.write(number, data)

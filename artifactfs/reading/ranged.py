@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from ..digest import Buffer
 from ..errors import UnavailableError
 from .fetching import Fetcher, Flight
 from .piececache import Held
@@ -32,7 +33,7 @@ class Ranges(Protocol):
     def prepare(self) -> None:
         """Get what is needed to bring anything; it may take its time, and is called by whoever waits for bytes."""
 
-    def bring(self, first: int, count: int) -> bytes:
+    def bring(self, first: int, count: int) -> Buffer:
         """Exactly so many pieces from `first` on, sound as far as can be told by then; one try."""
 
 
@@ -85,18 +86,32 @@ class RangedObject:
 
     def readinto(self, buffer: bytearray | memoryview, offset: int) -> int:
         """Fill `buffer` from `offset`; the count, less than its length only where the object ends. Raises as `read`."""
-        end = min(offset + len(buffer), self.size)
+        view = memoryview(buffer)
+        data = self.lend(offset, view)
+        if not _is_of(data, view):
+            view[: len(data)] = data
+        return len(data)
+
+    def lend(self, offset: int, into: memoryview) -> Buffer:
+        """As many bytes at `offset` as `into` has, fewer only where the object ends: there, or where they came to lie.
+
+        Raises as `read`.
+        """
+        end = min(offset + len(into), self.size)
         if offset >= end:
-            return 0
-        view = memoryview(buffer)[: end - offset]
+            return b""
+        view = into[: end - offset]
         is_here = self.held.readinto(view, offset)
         self._run_ahead(offset, end, is_here=is_here)
-        if not is_here:
-            done = 0
-            for part in self._portions(offset, end):
-                view[done : done + len(part)] = part
-                done += len(part)
-        return end - offset
+        if is_here:
+            return view
+        done = 0
+        for part in self._portions(offset, end):
+            if len(part) == len(view):
+                return part
+            view[done : done + len(part)] = part
+            done += len(part)
+        return view
 
     def drop(self, offset: int, length: int) -> None:
         """Forget the pieces that hold these bytes: they were found wrong."""
@@ -130,7 +145,7 @@ class RangedObject:
 
     # -- what a read needs
 
-    def _portions(self, offset: int, end: int) -> Iterator[bytes | memoryview]:
+    def _portions(self, offset: int, end: int) -> Iterator[Buffer]:
         """The bytes from `offset` to `end`, piece by piece; a few of them are asked for before they are needed."""
         piece = self._piece
         number, last = offset // piece, (end - 1) // piece
@@ -152,7 +167,7 @@ class RangedObject:
             for flight in boarded.values():
                 self._leave(flight)
 
-    def _portion(self, number: int, boarded: tuple[Flight, int] | None, offset: int, end: int) -> bytes | memoryview:
+    def _portion(self, number: int, boarded: tuple[Flight, int] | None, offset: int, end: int) -> Buffer:
         if boarded is None:
             data = self.held.read(offset, end - offset)
             if data is not None:
@@ -168,7 +183,7 @@ class RangedObject:
                 self._leave(boarded)
         return self._cut(boarded, offset, end)
 
-    def _cut(self, boarded: tuple[Flight, int], offset: int, end: int) -> bytes | memoryview:
+    def _cut(self, boarded: tuple[Flight, int], offset: int, end: int) -> Buffer:
         flight, first = boarded
         data = self._fetcher.wait(flight)
         start = offset - first * self._piece
@@ -248,7 +263,7 @@ class RangedObject:
     def _flight(self, first: int, count: int, is_urgent: bool) -> Flight:
         piece = self._piece
 
-        def keep(flight: Flight, data: bytes) -> None:
+        def keep(flight: Flight, data: Buffer) -> None:
             view = memoryview(data)
             # The cache takes one piece of a thing at a time, and who waits there may not get through.
             with self._keeping:
@@ -266,7 +281,7 @@ class RangedObject:
                     if found is not None and found[0] is flight:
                         del self._flights[number]
 
-        def kept() -> bytes | None:
+        def kept() -> Buffer | None:
             start = first * piece
             return self.held.read(start, min(count * piece, self.size - start))
 
@@ -313,3 +328,8 @@ class RangedObject:
             if stop > number:
                 self._send(number, number, stop, is_urgent=False)
             number = max(stop, number + 1)
+
+
+def _is_of(data: Buffer, view: memoryview) -> bool:
+    """Whether `data` is a part of `view`."""
+    return isinstance(data, memoryview) and data.obj is view.obj

@@ -24,7 +24,7 @@ from typing import Final
 from ..blobs.durable import storage_error
 from ..blobs.packs import PACK_LIMIT
 from ..blobs.protocol import Blobs, blob_object, is_blob_object, is_object_name, pack_object
-from ..digest import BLOCK_SIZE, DigestAlgorithm, blob_digest, new_hasher, parse_block_list
+from ..digest import BLOCK_SIZE, Buffer, DigestAlgorithm, blob_digest, new_hasher, parse_block_list
 from ..errors import DamageError, MissingBlobError
 from ..names import shown
 from ..records import Location
@@ -70,6 +70,13 @@ class OpenBlob:
         data = self.read(offset, len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def lend(self, offset: int, into: memoryview) -> Buffer:
+        """As many bytes at `offset` as `into` has, fewer only where the blob ends: put there, or where they lie anyway.
+
+        They are not to be changed, and are good until `into` is used again.
+        """
+        return into[: self.readinto(into, offset)]
 
     def expect(self, offset: int, length: int) -> None:
         """These bytes will be read, all of them and in order: more of them may be fetched ahead."""
@@ -139,6 +146,9 @@ class BytesBlob(OpenBlob):
     def read(self, offset: int, length: int) -> bytes:
         return self.data[offset : offset + length]
 
+    def lend(self, offset: int, into: memoryview) -> Buffer:
+        return memoryview(self.data)[offset : offset + len(into)]
+
 
 class PackedBlob(OpenBlob):
     """A small blob in a pack that is not local. `take` gives its bytes, checked; it is called when they are read."""
@@ -175,6 +185,9 @@ class RemoteBlob(OpenBlob):
 
     def readinto(self, buffer: bytearray | memoryview, offset: int) -> int:
         return self._ranged.readinto(buffer, offset)
+
+    def lend(self, offset: int, into: memoryview) -> Buffer:
+        return self._ranged.lend(offset, into)
 
     def expect(self, offset: int, length: int) -> None:
         self._ranged.expect(offset, min(offset + length, self.size))
@@ -219,7 +232,7 @@ class _Blocks:
             self._digests = self._list_blocks()
             self.is_ready = True
 
-    def bring(self, first: int, count: int) -> bytes:
+    def bring(self, first: int, count: int) -> Buffer:
         del count  # one at a time
         try:
             data = self._read(first)
@@ -233,7 +246,7 @@ class _Blocks:
             raise DamageError(f"block {first} of {self._location.name} is damaged; verify the store")
         return data
 
-    def _read(self, number: int) -> bytes:
+    def _read(self, number: int) -> Buffer:
         location, offset = self._location, number * BLOCK_SIZE
         length = min(BLOCK_SIZE, location.length - offset)
         return self._blobs.read(location.name, location.offset + offset, length)
@@ -256,7 +269,7 @@ class _PackPieces:
     def prepare(self) -> None:
         pass
 
-    def bring(self, first: int, count: int) -> bytes:
+    def bring(self, first: int, count: int) -> Buffer:
         offset, length = first * PACK_PIECE, count * PACK_PIECE
         end = self._end
         if end is None:
@@ -270,7 +283,7 @@ class _PackPieces:
         if offset >= end:
             return bytes(length)
         data = self._blobs.read(self.name, offset, min(length, end - offset))
-        return data if len(data) == length else data + bytes(length - len(data))
+        return data if len(data) == length else b"".join((data, bytes(length - len(data))))
 
 
 class Reader:
@@ -417,7 +430,7 @@ class Reader:
         data = self._blobs.read(location.name, location.offset, size)
         if blob_digest(data) != blob:
             raise _damaged(blob, location)
-        return data
+        return bytes(data)
 
     # -- what is not local
 
@@ -531,7 +544,7 @@ class _Stored:
     def prepare(self) -> None:
         pass
 
-    def bring(self, first: int, count: int) -> bytes:
+    def bring(self, first: int, count: int) -> Buffer:
         del count  # one at a time
         location, offset = self._location, first * BLOCK_SIZE
         length = min(BLOCK_SIZE, location.length - offset)

@@ -164,7 +164,7 @@ def test_a_child_can_do_all_that_its_parent_can(seaweed: Seaweed, tmp_path: Path
             check(6)
 
         ended(in_child(work))
-        print(json.dumps(blobs.read("blobs/bb/small", 0, 5).decode()))
+        print(json.dumps(bytes(blobs.read("blobs/bb/small", 0, 5)).decode()))
         """,
     )
     assert seen == "small"

@@ -69,7 +69,7 @@ def bucket_place(tmp_path: Path, server: Seaweed | Gcs | Azure) -> Place:
 
     blobs = fresh()
     opener = (
-        "__import__('artifactfs.blobs.bucket.blobs').blobs.bucket.BucketBlobs"
+        "__import__('artifactfs.blobs.bucket.blobs').blobs.bucket.blobs.BucketBlobs"
         f"({blobs.url!r}, environment={server.environment!r})"
     )
     return Place(blobs, tmp_path / "sources", opener, fresh, remote=True)

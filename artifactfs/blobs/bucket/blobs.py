@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from ...digest import Buffer
 from ...errors import (
     ConflictError,
     DamageError,
@@ -124,7 +125,7 @@ class BucketBlobs:
         key = self._key(name)
         return self._repeated(lambda: self._service().head(key).size)
 
-    def read(self, name: str, offset: int, length: int) -> bytes:
+    def read(self, name: str, offset: int, length: int) -> Buffer:
         """See Blobs.read. Raises within about twice the seconds that a request may take (`timeout=` of the URL)."""
         key = self._key(name)
         if offset < 0 or length <= 0 or offset + length > _MOST_OFFSET:

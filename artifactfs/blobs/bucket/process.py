@@ -309,7 +309,7 @@ def _serve_line(service: Service, line: socket.socket) -> None:
 
 def _answer_call(service: Service, line: socket.socket, name: str, arguments: list[Any], body: bytes) -> None:
     if name == "get":
-        _send(line, {"value": None}, service.get(*arguments))
+        _send(line, {"value": None}, bytes(service.get(*arguments)))
     elif name == "put":
         key, create = arguments
         _send(line, {"value": service.put(key, body, create)})

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from ...digest import Buffer
 from ...errors import Error, InvalidConfigError, MissingBlobError, StoreError, UnavailableError
 from .errors import service_error
 from .place import Access, BucketPlace
@@ -62,7 +63,7 @@ class Service(Protocol):
     def head(self, key: str) -> Head:
         """Of the object with that key."""
 
-    def get(self, key: str, offset: int, length: int) -> bytes:
+    def get(self, key: str, offset: int, length: int) -> Buffer:
         """At most `length` bytes (one or more) at `offset`; fewer where the object ends."""
 
     def put(self, key: str, data: bytes, create: bool) -> str | None:
@@ -121,8 +122,11 @@ class ObstoreService:
             raise
         return Head(found["size"], _plain_tag(found["e_tag"]))
 
-    def get(self, key: str, offset: int, length: int) -> bytes:
-        return self._call(key, lambda: bytes(self._obstore.get_range(self._reads, key, start=offset, length=length)))
+    def get(self, key: str, offset: int, length: int) -> Buffer:
+        def read() -> memoryview:
+            return memoryview(self._obstore.get_range(self._reads, key, start=offset, length=length))
+
+        return self._call(key, read)
 
     def put(self, key: str, data: bytes, create: bool) -> str | None:
         mode = "create" if create else "overwrite"

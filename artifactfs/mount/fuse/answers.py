@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Final
 
+from ...digest import Buffer
 from ...errors import DamageError
 from ..errnos import Refusal
 from ..shown.levels import DIRECTORY, FIRST_OFFSET
@@ -56,7 +57,7 @@ _WRITING = (
     Opcode.TMPFILE,
 )
 
-Answer = bytes | memoryview | None
+Answer = Buffer | None
 Log = Callable[[str], None]
 
 
@@ -276,7 +277,7 @@ class Answers:
         self._files.release(protocol.RELEASE_IN.unpack_from(call.data, BODY)[0])
         return b""
 
-    def unheard(self, opened: bytes | memoryview, unique: int) -> None:
+    def unheard(self, opened: Buffer, unique: int) -> None:
         """The kernel would not hear this answer to the OPEN `unique`."""
         self._files.release_interrupted(protocol.OPEN_OUT.unpack(opened)[0], unique)
 
@@ -294,16 +295,10 @@ class Answers:
         if wanted <= 0:
             return b""
         words[at + BYTES] += wanted
-        if blob.local_path is None or wanted > MAX_READ:
-            data = blob.read(offset, wanted)
-            if len(data) != wanted:
-                raise DamageError(f"{len(data)} bytes came instead of {wanted}")
-            return data
-        view = call.scratch[:wanted]
-        count = blob.readinto(view, offset)
-        if count != wanted:
-            raise DamageError(f"{count} bytes came instead of {wanted}")
-        return view
+        data = blob.read(offset, wanted) if wanted > MAX_READ else blob.lend(offset, call.scratch[:wanted])
+        if len(data) != wanted:
+            raise DamageError(f"{len(data)} bytes came instead of {wanted}")
+        return data
 
     def _lseek(self, call: Call) -> Answer:
         _, offset, whence, _ = protocol.LSEEK_IN.unpack_from(call.data, BODY)

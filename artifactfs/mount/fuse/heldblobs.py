@@ -38,7 +38,7 @@ class HeldBlobs:
 class _HeldBlob:
     """An open blob that is closed with the last reference to it: threads may still be reading when it is let go."""
 
-    __slots__ = ("_blob", "local_path", "read", "readinto", "size")
+    __slots__ = ("_blob", "lend", "local_path", "read", "readinto", "size")
 
     def __init__(self, blob: OpenBlob) -> None:
         self._blob = blob
@@ -46,6 +46,7 @@ class _HeldBlob:
         self.local_path = blob.local_path
         self.read = blob.read
         self.readinto = blob.readinto
+        self.lend = blob.lend
 
     def __del__(self) -> None:
         self._blob.close()

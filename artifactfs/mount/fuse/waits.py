@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from ...digest import Buffer
 from ...errors import UnavailableError
 from ...reach import Part, Reach
 from ...reading.reader import BytesBlob, OpenBlob
@@ -129,6 +130,9 @@ class _WatchedBlob(OpenBlob):
 
     def readinto(self, buffer: bytearray | memoryview, offset: int) -> int:
         return _reaching(self._reach, self._blob.readinto, buffer, offset)
+
+    def lend(self, offset: int, into: memoryview) -> Buffer:
+        return _reaching(self._reach, self._blob.lend, offset, into)
 
     def expect(self, offset: int, length: int) -> None:
         self._blob.expect(offset, length)
