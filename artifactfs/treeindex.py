@@ -179,6 +179,11 @@ class TreeIndex:
         """Bytes of the file, all of which may come to be mapped."""
         return self._end
 
+    def largest(self) -> int:
+        """Bytes of the largest file; looks at every one."""
+        sizes = zip(self._sizes, self._flags, strict=True)
+        return max((size for size, flags in sizes if not flags & _DIRECTORY), default=0)
+
     def node(self, index: int) -> Node:
         """The node of that number. Raises DamageError for one that is not there."""
         flags = self._flags_of(index)

@@ -3,7 +3,8 @@
 What an answer is, fuse/answers.py knows. Any failure in a handler becomes an errno and one log line.
 
 Two modes. *passthrough* (root only): OPEN hands the kernel the blob's own file, which it then reads without asking.
-*no-open*: ENOSYS to OPEN makes the kernel open files by itself, and READ names them by node. Directories are opened
+*no-open*: ENOSYS to OPEN makes the kernel open files by itself, and READ names them by node; so also for root where no
+file could be handed over, as all are small ones from afar. Directories are opened
 without asking in both, and their listings kept by the kernel until the directory's time changes.
 """
 
@@ -249,7 +250,7 @@ class Kernel:
         if flags & protocol.INIT_EXT and call.end >= end + protocol.INIT_IN_FLAGS2.size:
             flags |= protocol.INIT_IN_FLAGS2.unpack_from(call.data, end)[0] << 32
         agreed = flags & _WANTED
-        passing = self._may_pass and bool(flags & protocol.PASSTHROUGH)
+        passing = self._may_pass and bool(flags & protocol.PASSTHROUGH) and not self._is_better_open()
         agreed |= protocol.PASSTHROUGH if passing else flags & protocol.NO_OPEN_SUPPORT
         agreement = Agreement(min(minor, protocol.NEWEST_MINOR), agreed, passing)
         self._memory.agree(agreement)
@@ -271,6 +272,10 @@ class Kernel:
         self._follow(agreement)
         self.ready.set()
         return None
+
+    def _is_better_open(self) -> bool:
+        """Whether no file of a store that is far could be passed through: then OPEN is a round trip for nothing."""
+        return self._tree.is_far and self._tree.has_only_small()
 
     def _follow(self, agreement: Agreement) -> None:
         """Serve as it was agreed.

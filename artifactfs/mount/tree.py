@@ -22,7 +22,8 @@ from typing import Any, NamedTuple, Protocol
 
 import xxhash
 
-from ..errors import MissingBlobError, NotFoundError, UnavailableError
+from ..blobs.packs import SMALL
+from ..errors import Error, MissingBlobError, NotFoundError, UnavailableError
 from ..names import HIDDEN, parse_version_name, shown
 from ..reach import UNREADABLE, Reach
 from ..reading.reader import BytesBlob, OpenBlob
@@ -54,6 +55,7 @@ _KEPT_TREES = 64
 _KEPT_TREE_BYTES = 256 << 20
 _KEPT_ALIASES = 1 << 16
 _KEPT_DOCUMENTS = 4
+_MOST_LOOKED_AT = 100_000
 
 
 class Browsing(Protocol):
@@ -248,6 +250,22 @@ class Tree:
     def is_far(self) -> bool:
         """Whether files are fetched from another machine when they are read."""
         return not self._store.reader.is_local
+
+    def has_only_small(self) -> bool:
+        """Whether all files lie in packs, of which none is ever a local file: as far as can be told without much ado.
+
+        Where there are very many, their average says it for them all.
+        """
+        try:
+            kind, row, _ = split(self._actual(self._root))
+            if kind not in (Kind.VERSION, Kind.LINK):
+                return False
+            version = self._view(kind, row).version
+            if not version.file_count or version.size > version.file_count * SMALL:
+                return False
+            return version.file_count > _MOST_LOOKED_AT or self._tree_of(version).largest() <= SMALL
+        except Error:
+            return False
 
     def ask_every(self, seconds: float) -> None:
         """Ask the catalog for changes that often from now on."""

@@ -51,15 +51,16 @@ class Far:
         location = str(self.root / "store")
         create_store(location)
         with contextlib.closing(connect(location)) as store:
-            draft = Artifact("far", "dataset")
-            draft.add_dir(str(self.source))
-            store.log(draft._open_draft, entity="me", project="demo")
+            for name, source in (("far", self.source), ("small", self.source / "small")):
+                draft = Artifact(name, "dataset")
+                draft.add_dir(str(source))
+                store.log(draft._open_draft, entity="me", project="demo")
 
 
 class FarMount:
     """One mount, with a cache of its own."""
 
-    def __init__(self, far: Far, place: Path, mode: str) -> None:
+    def __init__(self, far: Far, place: Path, mode: str, where: str = "me/demo/far:v0", got: str = "") -> None:
         self.source = far.source
         self.path = place / "mnt"
         self.path.mkdir(parents=True, exist_ok=True)
@@ -70,12 +71,12 @@ class FarMount:
             str(self.path),
             [sys.executable, str(SERVING), str(far.root / "store"), str(place / "cache"), str(self.asked)],
             store=str(far.root / "store"),
-            where="me/demo/far:v0",
+            where=where,
             state_dir=str(self.state),
             passthrough=mode == "passthrough",
         )
         self._told = 0
-        assert info.mode == mode
+        assert info.mode == (got or mode)
 
     def fetched(self) -> int:
         """The bytes that were asked for since this was called last."""
@@ -159,6 +160,20 @@ def test_files_of_a_directory_come_together(far: Far, places: Path, mode: str) -
     assert len(mounted.asked.read_text().splitlines()) - before <= 40  # there are 300 files
     assert mounted.fetched() <= 2 * sum(path.stat().st_size for path in (far.source / "small").iterdir()) + (1 << 20)
     assert until(lambda: mounted.cached("small/007.py") == "1")
+
+
+def test_small_files_alone_are_opened_without_asking(far: Far, places: Path) -> None:
+    """None of them could be passed through, which is what is asked for."""
+    if not system.may_pass_through():
+        pytest.skip("passthrough needs root outside of any user namespace")
+    whole = FarMount(far, places, "passthrough", "me/demo")
+    assert (whole.path / "dataset/small/v0/000.py").read_bytes() == (far.source / "small/000.py").read_bytes()
+    take_down(whole.path)
+    mounted = FarMount(far, places, "passthrough", "me/demo/small:v0", got="no-open")
+    assert run("diff", "-r", mounted.path, far.source / "small") == ""
+    reads = mounted.reads()
+    assert run("diff", "-r", mounted.path, far.source / "small") == ""
+    assert mounted.reads() == reads
 
 
 def test_what_became_whole_is_passed_through_at_its_next_open(far: Far, places: Path) -> None:
