@@ -22,6 +22,7 @@ import xxhash
 
 from ..digest import Buffer
 from ..errors import DamageError, Error
+from .locked import LockedFile
 from .pieces import GRAIN, Pieces, Shape, on_disk, remove_unsound
 from .place import Place
 
@@ -194,14 +195,13 @@ class Held:
         also when who has the turn does not get done within `TURN_PATIENCE` seconds. It is for one thread of a process
         to take.
         """
-        descriptor = -1
+        file = self._turns()
         try:
-            descriptor = self._turns()
-            waited_for = descriptor >= 0 and self._wait(descriptor, number, count)
+            waited_for = file is not None and self._wait(file.descriptor, number, count)
             yield not (waited_for and self._has_all(number, count))
         finally:
-            if descriptor >= 0:
-                os.close(descriptor)  # which ends the turn
+            if file is not None:
+                file.close()  # which ends the turn
 
     def close(self) -> None:
         """Note what was used, and release the file. Harmless when called again."""
@@ -394,14 +394,14 @@ class Held:
 
     # -- turns
 
-    def _turns(self) -> int:
-        """The file whose byte ranges are the turns, opened for one turn; -1 where there are none."""
+    def _turns(self) -> LockedFile | None:
+        """The file whose byte ranges are the turns, opened for one turn; None where there are none."""
         if _OFD_SETLK is None:
-            return -1
+            return None
         try:
-            return self._keeper.place.file(TURNS, os.O_RDWR | os.O_CREAT)
+            return LockedFile(self._keeper.place, TURNS, os.O_RDWR | os.O_CREAT)
         except (OSError, Error):
-            return -1
+            return None
 
     def _wait(self, descriptor: int, number: int, count: int) -> bool:
         """Wait for the turn; False where nobody can tell."""

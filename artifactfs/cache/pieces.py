@@ -30,6 +30,7 @@ from blake3 import blake3
 
 from ..digest import Buffer
 from ..errors import DamageError
+from .locked import LockedFile
 from .place import Place
 
 GRAIN: Final = 32 << 10
@@ -230,8 +231,7 @@ class Pieces:
         With `create` it is made where it is missing or damaged, which gives up what was there. Raises BlockingIOError
         when somebody has it for longer than `patience` seconds.
         """
-        descriptor = self._locked_file(create, patience)
-        try:
+        with self._locked_map(create, patience) as descriptor:
             opened = Map(descriptor, self.shape)
             try:
                 opened.check()
@@ -241,8 +241,6 @@ class Pieces:
                 self._place.unlink(self.data_name)
                 opened.begin()
             yield opened
-        finally:
-            os.close(descriptor)
 
     def data(self, flags: int = os.O_RDONLY) -> int:
         """A descriptor of the data, to be closed."""
@@ -345,25 +343,25 @@ class Pieces:
             self._place.unlink(self.data_name)
             return NOTHING
 
-    def _locked_file(self, create: bool, patience: float) -> int:
+    def _locked_map(self, create: bool, patience: float) -> LockedFile:
         until = time.monotonic() + patience
         while True:
-            descriptor = self._place.file(self.map_name, os.O_RDWR | (os.O_CREAT if create else 0))
+            file = LockedFile(self._place, self.map_name, os.O_RDWR | (os.O_CREAT if create else 0))
             try:
                 while True:
                     try:
-                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         break
                     except BlockingIOError:
                         if time.monotonic() >= until:
                             raise
                         time.sleep(_LOCK_PAUSE)
-                if os.fstat(descriptor).st_nlink:
-                    return descriptor
+                if os.fstat(file.descriptor).st_nlink:
+                    return file
             except BaseException:
-                os.close(descriptor)
+                file.close()
                 raise
-            os.close(descriptor)  # it was removed while we waited; another may be there now
+            file.close()  # it was removed while we waited; another may be there now
 
     def _data_size(self) -> int:
         descriptor = self.data()
@@ -483,7 +481,7 @@ def remove_unsound(place: Place, name: str) -> None:
     """Remove the files that are called so where their map is not sound; nobody can be using them."""
     data_name, map_name = names_of(name)
     try:
-        descriptor = place.file(map_name, os.O_RDWR)
+        file = LockedFile(place, map_name, os.O_RDWR)
     except FileNotFoundError:
         place.unlink(data_name)
         return
@@ -491,17 +489,16 @@ def remove_unsound(place: Place, name: str) -> None:
         place.unlink(data_name)
         place.unlink(map_name)
         return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with file as descriptor:
         try:
-            Map.read_shape(descriptor, name)
-        except DamageError:
-            place.unlink(data_name)
-            place.unlink(map_name)
-    except BlockingIOError:
-        pass  # somebody is just making it
-    finally:
-        os.close(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                Map.read_shape(descriptor, name)
+            except DamageError:
+                place.unlink(data_name)
+                place.unlink(map_name)
+        except BlockingIOError:
+            pass  # somebody is just making it
 
 
 def _pwrite(descriptor: int, data: Buffer, offset: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cachefiles import PIECE, Thing, audit, forked, settled
 
-from artifactfs.cache import Cache, held
+from artifactfs.cache import Cache, held, pieces
 
 LIMIT = 4 << 20
 BIG = Thing("big", 10 * PIECE + 777)
@@ -163,6 +163,52 @@ def test_a_turn_ends_with_its_process(cache: Cache, directory: Path) -> None:
         os.waitpid(pid, 0)
     thread.join(60)
     assert entered.is_set()
+    opened.close()
+
+
+def test_a_child_of_a_fork_holds_no_turn_of_its_parent(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "TURN_PATIENCE", 3600.0)
+    first, second = BIG.open(cache), BIG.open(cache)
+    with first.turn(0) as mine:
+        assert mine
+        pid = forked(time.sleep, 600)
+    entered = threading.Event()
+
+    def wait() -> None:
+        with second.turn(0) as mine:
+            assert mine
+            entered.set()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        assert entered.wait(60)
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    first.close()
+    second.close()
+
+
+def test_a_child_of_a_fork_holds_no_lock_of_its_parent(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = []
+    punch = pieces._punch
+
+    def fork_meanwhile(*arguments: int) -> None:
+        children.append(forked(time.sleep, 600))
+        punch(*arguments)
+
+    opened = BIG.fill(cache)
+    monkeypatch.setattr(pieces, "_punch", fork_meanwhile)
+    try:
+        opened.drop(3)
+        assert len(children) == 1 and not opened.has(3)
+        opened.write(3, BIG.part(3))
+        assert BIG.check(opened, lambda number: True) == BIG.count
+    finally:
+        for pid in children:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
     opened.close()
 
 
