@@ -9,6 +9,7 @@ import random
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from artifactfs.reading import fetching
 from artifactfs.reading.fetching import Fetcher
 from artifactfs.reading.opened import opened
 from artifactfs.reading.piececache import MemoryPieces
+from artifactfs.reading.ranged import RangedObject
+from artifactfs.reading.readahead import Streams
 from artifactfs.reading.reader import PACK_PIECE, OpenBlob, Reader, RemoteBlob
 from artifactfs.records import Location
 
@@ -314,6 +317,47 @@ def test_shuffled_reads_of_a_pack_fetch_it_about_once(shop: Shop, disk: Cache, t
     (pack,) = {place.name for place in shop.places.values()}
     assert shop.blobs.bytes_asked <= 1.3 * shop.blobs.size(pack)
     assert len(shop.blobs.asked) <= 40
+
+
+@pytest.mark.parametrize(("before", "asked"), [((0, 6), (6, 4)), ((6, 12), (3, 3)), ((4, 5), (3, 7)), ((0, 12), None)])
+def test_what_another_process_has_brought_by_our_turn_is_not_asked_for_again(
+    disk: Cache, before: tuple[int, int], asked: tuple[int, int] | None
+) -> None:
+    size = 12 * PACK_PIECE - 777
+    requests: list[tuple[int, int]] = []
+    entered, waiting, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    class Stretch:
+        name, is_ready, count = "stretch", True, None
+
+        def prepare(self) -> None:
+            pass
+
+        def bring(self, first: int, count: int) -> bytes:
+            requests.append((first, count))
+            entered.set()
+            assert go_on.wait(60)
+            return LARGE[first * PACK_PIECE : min((first + count) * PACK_PIECE, size)]
+
+    def read(held: Any, first: int, stop: int) -> None:
+        streams = Streams(size, PACK_PIECE, slack=0, most=0, share=0.0)
+        ranged = RangedObject(Fetcher(), held, Stretch(), size=size, grain=12, streams=streams)
+        offset = first * PACK_PIECE
+        assert ranged.read(offset, (stop - first) * PACK_PIECE) == LARGE[offset : min(stop * PACK_PIECE, size)]
+        ranged._fetcher.settle()
+
+    theirs, ours = (disk.open("stretch", size, PACK_PIECE) for _ in range(2))
+    turn = ours.turn
+    ours.turn = lambda number, count=1: (waiting.set(), turn(number, count))[1]  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(read, theirs, *before)
+        assert entered.wait(60)
+        second = threads.submit(read, ours, 3, 10)
+        assert waiting.wait(60)
+        go_on.set()
+        first.result()
+        second.result()
+    assert requests == [(before[0], before[1] - before[0]), *([asked] if asked else [])]
 
 
 def test_a_small_blob_that_rots_in_the_cache_is_fetched_again(shop: Shop, disk: Cache, tmp_path: Path) -> None:

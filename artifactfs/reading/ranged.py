@@ -289,13 +289,29 @@ class RangedObject:
         return Flight(
             self._ranges.name,
             count * piece,
-            lambda: self._ranges.bring(first, count),
+            lambda: self._bring(first, count),
             keep=keep,
             retire=retire,
             turn=lambda: self.held.turn(first, count),
             kept=kept,
             is_urgent=is_urgent,
         )
+
+    def _bring(self, first: int, count: int) -> Buffer:
+        """Those pieces. What another process has brought of them at either end, before this one's turn, is taken from
+        what is kept."""
+        held, piece = self.held, self._piece
+        start, stop = first, first + count
+        while stop - start > 1 and held.has(start):
+            start += 1
+        while stop - start > 1 and held.has(stop - 1):
+            stop -= 1
+        before = held.read(first * piece, (start - first) * piece) if start > first else b""
+        behind = held.read(stop * piece, (first + count - stop) * piece) if stop < first + count else b""
+        if before is None or behind is None:  # gone again
+            return self._ranges.bring(first, count)
+        data = self._ranges.bring(start, stop - start)
+        return b"".join((before, data, behind)) if before or behind else data
 
     def _forget_parents(self) -> None:
         """In a fork's child: the flights of the parent never land here."""
