@@ -44,10 +44,10 @@ def work(directory: Path, seed: int) -> None:
         cache.close()
 
 
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("processes", [1, 8])
 def test_kill_at_random_moments(processes: int, tmp_path: Path, torture: bool) -> None:
     directory = tmp_path / "objects"
-    choice, wanted = random.Random(processes), (200 if torture else 16) // processes
+    choice, wanted = random.Random(processes), 200 if torture else 16 // processes
     kills = pieces = 0
     for point in range(wanted):
         running = [forked(work, directory, 1000 * point + number) for number in range(processes)]
