@@ -304,12 +304,14 @@ def test_extended_attributes_of_any_size(peer: Peer, size: int, name: bytes, nod
 )
 @settings(max_examples=EXAMPLES // 5)
 @example(INITS[0], 7, 45, (2**32 - 1, 2**32 - 1), b"", True)
+@example(b"", 0, 0, (0, 0), bytes(40), False)
 def test_a_nonsensical_init_is_refused_or_agreed_on(
     shop: Store, data: bytes, major: int, minor: int, flags: tuple[int, int], tail: bytes, passthrough: bool
 ) -> None:
     """It is answered by itself, and only what was offered is taken."""
     request = bytearray(data + tail)
-    for at, word in ((0, len(request)), (40, major), (44, minor), (52, flags[0]), (56, flags[1])):
+    header = ((0, len(request)), (4, Opcode.INIT), (8, 2), (12, 0))  # the tail may stand where it was
+    for at, word in (*header, (40, major), (44, minor), (52, flags[0]), (56, flags[1])):
         if at + 4 <= len(request):
             struct.pack_into("=I", request, at, word)
     peer = Peer(shop, passthrough=passthrough, init=False)
