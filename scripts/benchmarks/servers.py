@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import hmac
+import http.client
 import os
 import shutil
 import signal
@@ -81,8 +82,9 @@ def seaweed(program: str, directory: str) -> Iterator[S3]:
     command += [f"-metricsPort={ports['metrics']}", "-webdav=false", "-s3.port.iceberg=0"]
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     with _running(command, os.path.join(directory, "log"), environment):
-        _wait_for(ports["s3"])
-        yield S3(ports["s3"])
+        s3 = S3(ports["s3"])
+        _wait(lambda: _has_bucket(s3), "SeaweedFS")
+        yield s3
 
 
 @contextmanager
@@ -212,6 +214,19 @@ def _free_ports(count: int) -> list[int]:
             tried.bind(("127.0.0.1", port))
             found.append(port)
     return found
+
+
+def _has_bucket(s3: S3) -> bool:
+    """Whether the bucket is there: the server makes it some time after its port answers. (The first one who writes
+    makes it too, but who only looks is told 404.)"""
+    connection = http.client.HTTPConnection("127.0.0.1", s3.port, timeout=5)
+    try:
+        connection.request("GET", s3.presigned("nothing"))
+        return b"<Code>NoSuchKey</Code>" in connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _wait_for(port: int) -> None:
