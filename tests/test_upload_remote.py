@@ -267,7 +267,8 @@ bucket._upload_memory._limit = {limit}
 store = connect(sys.argv[1])
 artifact = Artifact("data", "dataset", staging_root=lambda: store.staging_root)
 artifact.add_dir(sys.argv[2])
-print("added", flush=True)
+with open("/proc/self/status") as file:
+    print("added with", file.read().partition("VmRSS:")[2].split()[0], flush=True)
 store.log(artifact.draft, entity="me", project="demo")
 artifact.draft.close()
 # Not getrusage, which counts also what the process was before it became this program: a copy of pytest.
@@ -282,9 +283,10 @@ def test_the_memory_of_a_log_is_bounded(tmp_path: Path, location: str) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     block = noise(1 << 20, "block")
-    with open(tree / "large", "wb") as file:
-        for number in range(size // 2):
-            file.write(number.to_bytes(8, "big") + block[8:])
+    for name in range(4):
+        with open(tree / f"large{name}", "wb") as file:
+            for number in range(size // 8):
+                file.write(name.to_bytes(4, "big") + number.to_bytes(4, "big") + block[8:])
     for number in range(size // 2 // 8):
         (tree / f"{number:04d}").write_bytes(number.to_bytes(8, "big") + 8 * block)
     program = LOGGED.format(limit=limit << 20)
@@ -294,6 +296,22 @@ def test_the_memory_of_a_log_is_bounded(tmp_path: Path, location: str) -> None:
     peak = int(done.stdout.split()[-1]) >> 10
     print(f"{size} MiB logged to a bucket with {peak} MiB of memory")
     assert peak < bound
+
+
+def test_large_files_that_travel_at_once_take_no_more_than_is_counted(tmp_path: Path, location: str) -> None:
+    """Nor does what they took stay with the threads that sent them. The bound is that of any size; see also above."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    block = noise(1 << 20, "block")
+    for number in range(10):
+        (tree / f"{number:04d}").write_bytes(number.to_bytes(8, "big") + 40 * block)
+    program = LOGGED.format(limit=192 << 20)
+    done = subprocess.run(
+        [sys.executable, "-c", program, location, str(tree)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    before, peak = (int(words.split()[-1]) >> 10 for words in done.stdout.splitlines())
+    print(f"{before} MiB before, {peak} MiB at most")
+    assert peak - before < 192 + 48
 
 
 def test_ctrl_c_ends_a_log_whose_bucket_does_not_answer(tmp_path: Path, seaweed: Seaweed) -> None:

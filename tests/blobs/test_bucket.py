@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from servers.seaweed import Seaweed
@@ -168,6 +170,43 @@ def test_tags_that_are_no_digests_are_believed_after_one_look(stub: StubS3, blob
         blobs.put(f"blobs/aa/{number}", b"data")
     reads = [key for method, key in stub.requests if method == "GET"]
     assert reads == ["prefix/blobs/aa/0"]
+
+
+@pytest.mark.parametrize("checksums", ["md5", "none", None])
+def test_parts_are_signed_unless_what_the_service_says_of_them_is_compared(
+    stub: StubS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksums: str | None
+) -> None:
+    signed: list[str] = []
+    answer = stub.answer
+
+    def spy(method: str, path: str, headers: Any, body: bytes) -> Any:
+        if method == "PUT":
+            signed.append(headers["x-amz-content-sha256"])
+        return answer(method, path, headers, body)
+
+    monkeypatch.setattr(stub, "answer", spy)
+    can = None if checksums is None else {"checksums": checksums}
+    blobs = BucketBlobs(stub.url(), environment=stub.environment, can=can)
+    data = os.urandom(PART + 1)
+    blobs.publish(NAME, file_of(tmp_path, data))
+    digests = {hashlib.sha256(part).hexdigest() for part in (data[:PART], data[PART:])}
+    assert set(signed) == ({"UNSIGNED-PAYLOAD"} if checksums == "md5" else digests)
+
+
+def test_parts_that_are_not_signed_are_compared_whatever_they_are_called(stub: StubS3, tmp_path: Path) -> None:
+    """As where a bucket began to encrypt after it was tried."""
+    blobs = BucketBlobs(stub.url(), environment=stub.environment, can={"checksums": "md5"}, patience=1)
+    answer = stub.answer
+
+    def renamed(method: str, path: str, headers: Any, body: bytes) -> Any:
+        status, told, data = answer(method, path, headers, body)
+        return status, told, re.sub(rb"&quot;[0-9a-f-]+&quot;", b"&quot;opaque&quot;", data)
+
+    stub.answer = renamed  # type: ignore[method-assign]
+    data = os.urandom(PART + 1)
+    blobs.publish(NAME, file_of(tmp_path, data))
+    assert stub.objects[f"prefix/{NAME}"] == data
+    assert ("GET", f"prefix/{NAME}") in stub.requests
 
 
 def test_a_source_that_becomes_shorter_while_it_is_sent_stores_nothing(

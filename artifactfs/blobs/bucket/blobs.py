@@ -105,7 +105,7 @@ class BucketBlobs:
         key = self._key(name)
         size = _file_size(source, name)
         if size <= PART:
-            with _upload_memory.held(size):
+            with _upload_memory.held(2 * size):  # obstore copies what it is given
                 self._put(name, key, _file_bytes(source, name, size))
         else:
             self._put_in_parts(name, key, source, size)
@@ -250,9 +250,12 @@ class BucketBlobs:
             return
         with _upload_memory.held(part_size(size) * (LANES + 2)):
             for _ in range(_TRIES_WHOLE):
-                sent = self._repeated(lambda: self._service().put_file(key, source, size))
+                compared = self._tags_are_digests is True
+                sent = self._repeated(
+                    lambda compared=compared: self._service().put_file(key, source, size, compared)  # type: ignore[misc]
+                )
                 found = self._repeated(lambda: self._service().head(key))
-                digests = self._tags_are_digests is not False and _PART_TAG.match(sent.tag)
+                digests = compared or (self._tags_are_digests is None and _PART_TAG.match(sent.tag))
                 if found.size == size and (
                     not digests or sent.tag == sent.expected or self._holds_file(key, source, size)
                 ):

@@ -66,8 +66,8 @@ class ForeignService:
         value: str | None = self._call("put", [key, create], data)[0]
         return value
 
-    def put_file(self, key: str, path: str, size: int) -> Sent:
-        value, _ = self._call("put_file", [key, os.path.abspath(path), size])
+    def put_file(self, key: str, path: str, size: int, compared: bool) -> Sent:
+        value, _ = self._call("put_file", [key, os.path.abspath(path), size, compared])
         return Sent(*value)
 
     def delete(self, key: str) -> None:

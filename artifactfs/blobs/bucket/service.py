@@ -9,6 +9,7 @@ ever. `used_before_fork` tells a child that it must not make any (process.py is 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -37,6 +38,9 @@ SLICE = 0.1
 
 _MOST_PARTS = 9000  # S3 takes 10,000
 _WRITE_ALLOWANCE = 4.0  # a part is four blocks
+_MUCH = 8 << 20
+"""Bytes that were put, from which on it is worth the while to give their memory back."""
+
 _CONNECT_LIMIT = timedelta(seconds=5)
 _LIST_PAGE = 1000
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -69,9 +73,10 @@ class Service(Protocol):
     def put(self, key: str, data: bytes, create: bool) -> str | None:
         """Store an object, its tag; with `create`, None where one of that key is there already."""
 
-    def put_file(self, key: str, path: str, size: int) -> Sent:
-        """Store the file's `size` bytes in parts, over what may be there. Raises StoreError where it cannot be read,
-        or has another size."""
+    def put_file(self, key: str, path: str, size: int, compared: bool) -> Sent:
+        """Store the file's `size` bytes in parts, over what may be there. With `compared` the caller compares the tag,
+        so that nothing else need cover the bytes. Raises StoreError where the file cannot be read, or has another
+        size."""
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
@@ -105,7 +110,7 @@ class ObstoreService:
         self._place = place
         self._there: tuple[type[Exception], ...] = (exceptions.AlreadyExistsError, exceptions.PreconditionError)
         try:
-            self._reads, self._writes = _clients_of(place, access)
+            self._clients = _clients_of(place, access)
         except Error:
             raise
         except Exception as error:
@@ -113,18 +118,18 @@ class ObstoreService:
 
     def head(self, key: str) -> Head:
         try:
-            found = self._call(key, lambda: self._obstore.head(self._reads, key))
+            found = self._call(key, lambda: self._obstore.head(self._clients.reads, key))
         except (MissingBlobError, UnavailableError):
             raise
         except Error:
             # The answer to this method has no body to say why; that to another one has.
-            self._call(key, lambda: self._obstore.get_range(self._reads, key, start=0, length=1))
+            self._call(key, lambda: self._obstore.get_range(self._clients.reads, key, start=0, length=1))
             raise
         return Head(found["size"], _plain_tag(found["e_tag"]))
 
     def get(self, key: str, offset: int, length: int) -> Buffer:
         def read() -> memoryview:
-            return memoryview(self._obstore.get_range(self._reads, key, start=offset, length=length))
+            return memoryview(self._obstore.get_range(self._clients.reads, key, start=offset, length=length))
 
         return self._call(key, read)
 
@@ -133,21 +138,26 @@ class ObstoreService:
 
         def send() -> Any:
             try:
-                return self._obstore.put(self._writes, key, data, mode=mode, use_multipart=False)
+                return self._obstore.put(self._clients.writes, key, data, mode=mode, use_multipart=False)
             except self._there:
                 if create:
                     return None
                 raise
 
-        answer = self._call(key, send)
+        try:
+            answer = self._call(key, send)
+        finally:
+            if len(data) >= _MUCH:
+                give_back_memory()
         return None if answer is None else _plain_tag(answer["e_tag"])
 
-    def put_file(self, key: str, path: str, size: int) -> Sent:
+    def put_file(self, key: str, path: str, size: int, compared: bool) -> Sent:
+        client = self._clients.unsigned if compared else self._clients.writes
         with _Source(path, size) as source:
 
             def send() -> Any:
                 return self._obstore.put(
-                    self._writes, key, source, use_multipart=True, chunk_size=source.part, max_concurrency=LANES
+                    client, key, source, use_multipart=True, chunk_size=source.part, max_concurrency=LANES
                 )
 
             try:
@@ -155,13 +165,15 @@ class ObstoreService:
             except Error:
                 source.check()  # what stopped it may be that the file could not be read
                 raise
+            finally:
+                give_back_memory()
             source.check()
             return Sent(_plain_tag(answer["e_tag"]), source.tag())
 
     def delete(self, key: str) -> None:
         def remove() -> None:
             try:
-                self._obstore.delete(self._reads, key)
+                self._obstore.delete(self._clients.reads, key)
             except FileNotFoundError:
                 pass
 
@@ -170,7 +182,9 @@ class ObstoreService:
     def pages(self, folder: str, after: str) -> Iterator[list[tuple[str, int]]]:
         stream = self._call(
             folder,
-            lambda: iter(self._obstore.list(self._reads, folder or None, offset=after or None, chunk_size=_LIST_PAGE)),
+            lambda: iter(
+                self._obstore.list(self._clients.reads, folder or None, offset=after or None, chunk_size=_LIST_PAGE)
+            ),
         )
         while (page := self._call(folder, lambda: next(stream, None))) is not None:
             yield [(found["path"], found["size"]) for found in page]
@@ -322,25 +336,46 @@ def _serve(tasks: queue.SimpleQueue[_Task]) -> None:
         del task  # its answer may be large
 
 
-def _clients_of(place: BucketPlace, access: Access) -> tuple[Any, Any]:
-    """The clients for reading and for writing, each with its own connections: one pair for all that is at a place.
+class _Clients(NamedTuple):
+    """Clients with their own connections: for reading, for writing, and for bytes that their sender compares.
+
+    The last does not sign the bytes of a request: on S3 that spares their SHA-256, on both sides.
+    """
+
+    reads: Any
+    writes: Any
+    unsigned: Any
+
+
+def _clients_of(place: BucketPlace, access: Access) -> _Clients:
+    """The clients of a place, one of each for all that is there.
 
     They are never let go: a forked child that did so would take the parent's connections out of the parent's epoll set,
     which is the same one, and the parent would wait for ever.
     """
     key = (place.url, str(sorted(access.settings.items())), access.profile)
     with _making:
-        pair = _clients.get(key)
-        if pair is None:
-            pair = (_store(place, access, place.timeout), _store(place, access, place.timeout * _WRITE_ALLOWANCE))
-            for client in pair:
+        found = _clients.get(key)
+        if found is None:
+            patient = place.timeout * _WRITE_ALLOWANCE
+            writes = _store(place, access, patient)
+            found = _Clients(
+                _store(place, access, place.timeout),
+                writes,
+                _store(place, access, patient, unsigned_payload=True) if place.scheme == "s3" else writes,
+            )
+            for client in found:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
-            _clients[key] = pair
-        return pair
+            _clients[key] = found
+        return found
 
 
-def _store(place: BucketPlace, access: Access, timeout: float) -> Any:
-    """A client of obstore's. It tries once more at once, since a kept connection may be one that the service closed."""
+def _store(place: BucketPlace, access: Access, timeout: float, **settings: Any) -> Any:
+    """A client of obstore's. It tries once more at once, since a kept connection may be one that the service closed.
+
+    It does not heed `Retry-After`, neither when it tries again nor in what it tells of an answer, whose headers it
+    keeps to itself: `blobs.py` and the readers wait with growing, random pauses instead, within limits of their own.
+    """
     from obstore.store import AzureStore, GCSStore, S3Store
 
     make: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[place.scheme]
@@ -349,7 +384,7 @@ def _store(place: BucketPlace, access: Access, timeout: float) -> Any:
         more["credential_provider"] = _boto3_credentials(place, access.profile)
     return make(
         place.bucket,
-        config=dict(access.settings),
+        config={**access.settings, **settings},
         client_options={
             "timeout": timedelta(seconds=timeout),
             "connect_timeout": min(_CONNECT_LIMIT, timedelta(seconds=timeout)),
@@ -375,6 +410,16 @@ def _boto3_credentials(place: BucketPlace, profile: str) -> Any:
     return Boto3CredentialProvider(boto3.session.Session(profile_name=profile))
 
 
+def give_back_memory() -> None:
+    """Give the system back what the C library keeps of what was freed.
+
+    It keeps that for each thread that took it, and parts are taken in many: after a few large objects it would hold as
+    much as all parts that travel. Where it has no such call (musl) nothing is kept either.
+    """
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _plain_tag(tag: str | None) -> str:
     return (tag or "").removeprefix("W/").strip('"').lower()
 
@@ -391,7 +436,7 @@ _used = False
 _inherited = False
 _hand = _Hand()
 _making = threading.Lock()
-_clients: dict[tuple[str, str, str | None], tuple[Any, Any]] = {}
+_clients: dict[tuple[str, str, str | None], _Clients] = {}
 
 
 def _in_child() -> None:
