@@ -92,6 +92,29 @@ def test_a_large_blob_is_read_as_it_is(shop: Shop, cache: Cache | None) -> None:
     opened_blob.close()
 
 
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(LARGE) + 10), st.integers(0, 2 * BLOCK_SIZE), st.sampled_from(["lend", "into"])),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_bytes_that_are_lent_are_those_that_are_read(reads: list[tuple[int, int, str]]) -> None:
+    """Wherever they lie: on their way, in the cache, or in the buffer that was given for them."""
+    shop = Shop()
+    large = open_large(Reader(shop.blobs, shop.locate), shop)
+    room = memoryview(bytearray(2 * BLOCK_SIZE))
+    for offset, length, how in reads:
+        into = room[:length]
+        expected = LARGE[offset : offset + length]
+        if how == "lend":
+            assert large.lend(offset, into) == expected
+        else:
+            assert large.readinto(into, offset) == len(expected)
+            assert into[: len(expected)] == expected
+
+
 def test_a_read_in_order_fetches_each_block_once_and_some_ahead(shop: Shop, cache: Cache | None) -> None:
     blob = open_large(Reader(shop.blobs, shop.locate, cache), shop)
     assert b"".join(blob.read(at, 1 << 20) for at in range(0, len(LARGE), 1 << 20)) == LARGE
