@@ -34,7 +34,8 @@ TOUCH_EVERY: Final = 10.0
 TURN_PATIENCE: Final = 60.0
 """Seconds that a process waits for what another one is fetching, before it fetches itself."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.025
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
+_LOOK_EVERY = 32  # pauses
 _WHOLE_BUDGET = 256 << 20
 """Bytes that one call of `whole` checks at most."""
 
@@ -409,14 +410,17 @@ class Held:
         start = (int.from_bytes(self._shape.key[:4], "big") << 30) + number
         request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, count, 0)
         until, pause = time.monotonic() + TURN_PATIENCE, _FIRST_PAUSE
+        tries = 0
         while True:
+            tries += 1
             try:
                 fcntl.fcntl(descriptor, _OFD_SETLK, request)
                 return True
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     return False
-            if self._has_all(number, count):
+            # The turn mostly ends when the piece is here; but its holder may have been stopped in between.
+            if tries % _LOOK_EVERY == 0 and self._has_all(number, count):
                 return True
             if time.monotonic() >= until:
                 return False
