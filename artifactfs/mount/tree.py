@@ -179,7 +179,7 @@ class Tree:
         self._levels = HeldLevels(store.catalog, _KEPT_LEVELS, lambda: self.started, self._drop, self.reach.remembered)
         self._views: Kept[tuple[int, int], _View] = Kept(_KEPT_VIEWS)
         # Mapped pages count as memory of all who map them: so what is mapped is bounded in bytes too.
-        self._trees: Kept[bytes, TreeIndex] = Kept(_KEPT_TREES, weigh=attrgetter("size"), heaviest=_KEPT_TREE_BYTES)
+        self._trees: Kept[tuple[bytes, str], TreeIndex] = Kept(_KEPT_TREES, weigh=attrgetter("size"), heaviest=_KEPT_TREE_BYTES)
         self._parents: Kept[int, int] = Kept(_KEPT_ALIASES)
         self._facts: Kept[tuple[int, int], tuple[int, Membership]] = Kept(_KEPT_VIEWS)
         self._documents: Kept[tuple[int, int], bytes] = Kept(_KEPT_DOCUMENTS)
@@ -518,8 +518,8 @@ class Tree:
         return _View(node_id(Kind(kind), row), version, self._tree_of)
 
     def _tree_of(self, version: Version) -> TreeIndex:
-        name = version.manifest
-        return self._trees.get(name) or self._trees.load(name, lambda: self._store.tree_of(version))
+        key = version.manifest, version.digest  # the store compares the two
+        return self._trees.get(key) or self._trees.load(key, lambda: self._store.tree_of(version))
 
     def _share(self, found: Node) -> str:
         """How much of a file is on this machine: "0", "1" for all of it, or a decimal fraction between."""

@@ -355,6 +355,17 @@ def test_rows_swapped_between_versions(home: Home) -> None:
     assert set(expect_nothing_wrong(home.seen())) == {path for path in FILES if path.endswith("large.bin")}
 
 
+def test_a_version_with_the_manifest_of_another(home: Home) -> None:
+    """It is refused, also when the tree of the other one, whose manifest it is, was opened before."""
+    with contextlib.closing(sqlite3.connect(home.root / "catalog.db")) as database:
+        database.execute(
+            "UPDATE versions SET manifest = (SELECT manifest FROM versions WHERE number = 0) WHERE number = 1"
+        )
+        database.commit()
+    home.forget()
+    assert set(expect_nothing_wrong(home.seen())) == {f"{MNIST}/v1"}
+
+
 def swap_cells(database: sqlite3.Connection, table: str, key: str, column: str, where: str = "") -> None:
     (one, first), (other, second) = database.execute(f"SELECT {key}, {column} FROM {table} {where}").fetchall()
     for row, value in ((one, second), (other, first)):
