@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import RootTransaction
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from ..errors import InvalidError, ReadOnlyStoreError, UnavailableError
+from ..errors import InvalidError, ReadOnlyStoreError, StoreError, UnavailableError
 from . import forking, interrupts, tickets
 from .dialect import Dialect
 from .repeating import Pauses
@@ -69,6 +69,10 @@ class Database:
                         raise
             except DBAPIError as error:
                 raise self.dialect.translated(error, writing=write) from error
+            except (NoResultFound, MultipleResultsFound) as error:
+                raise StoreError(
+                    f"the catalog {self.dialect.place} is damaged ({error}); restore it from a backup"
+                ) from error
             except (UnicodeEncodeError, OverflowError) as error:
                 # Drivers say so of a parameter that no row could hold.
                 raise InvalidError(

@@ -173,6 +173,17 @@ def test_a_damaged_database(place: SqlitePlace) -> None:
         place.open().memberships(1)
 
 
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM store", "INSERT INTO store SELECT 2, store_id, schema_version, 0, 0, NULL FROM store"]
+)
+def test_a_database_without_the_one_row_that_must_be_there(place: SqlitePlace, statement: str) -> None:
+    place.create().close()
+    with sqlite3.connect(place.path) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(statement)
+    assert "restore it from a backup" in refused(StoreError, place.open)
+
+
 def test_damaged_json(place: SqlitePlace) -> None:
     catalog = place.create()
     log(catalog, "x")
