@@ -42,7 +42,9 @@ def main() -> None:
                         print("begun", flush=True)
             right += blob_digest(b"".join(parts)) == digest
         reader.settle()
-        print(json.dumps({"right": right, "retries": reader.counts.retries, "hedges": reader.counts.hedges}), flush=True)
+        print(
+            json.dumps({"right": right, "retries": reader.counts.retries, "hedges": reader.counts.hedges}), flush=True
+        )
     kept.close()
     blobs.close()
 
