@@ -32,11 +32,12 @@ from ..errors import DamageError, TransportError
 from .errnos import Refusal, errno_of, is_ordinary
 from .fuse.answers import no_xattr
 from .fuse.heldblobs import HeldBlobs
+from .shown.attributes import Attributes, Child
 from .shown.levels import DIRECTORY, FIRST_OFFSET
 from .shown.nodes import ROOT
 from .shown.owner import Owner
 from .transports import HOW_TO_INSTALL
-from .tree import XATTR_PREFIX, Attributes, Child, Tree
+from .tree import XATTR_PREFIX, Tree
 
 _MACHINES: Final = ("x86_64", "aarch64", "ppc64", "ppc64le", "i386", "i686")
 """Machines whose `stat` fusepy knows."""

@@ -12,13 +12,11 @@ by this process or, where it has not seen it, by another one of the user's.
 
 from __future__ import annotations
 
-import math
-import stat
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import xxhash
 
@@ -29,7 +27,18 @@ from ..reach import UNREADABLE, Reach
 from ..reading.reader import BytesBlob, OpenBlob
 from ..records import Alias, Collection, Location, Member, Membership, Namespace, Touched, Version
 from ..remembered import Remembered
-from ..treeindex import Listed, Node, TreeIndex
+from ..treeindex import Node, TreeIndex
+from .shown.attributes import (
+    FILE,
+    FOREVER,
+    Attributes,
+    Child,
+    Found,
+    Listing,
+    alias_attributes,
+    level_attributes,
+    own_attributes,
+)
 from .shown.documents import artifact_json, readme
 from .shown.freshness import Freshness, Newest
 from .shown.heldlevels import HeldLevels
@@ -37,12 +46,7 @@ from .shown.kept import Kept
 from .shown.levels import DIRECTORY, FIRST_OFFSET, LINK, SECOND, Level, LevelChild, version_node
 from .shown.nodes import ROOT, Kind, node_id, split
 from .shown.owner import Owner
-
-FOREVER = math.inf
-"""The validity, in seconds, of what never changes."""
-
-FILE = stat.S_IFREG | 0o444
-PROGRAM = stat.S_IFREG | 0o555
+from .shown.versionviews import VersionView
 
 XATTR_PREFIX = "user.artifactfs."
 
@@ -110,43 +114,6 @@ class TreeStore(Protocol):
     def manifest_bytes(self, version: Version) -> bytes: ...
 
 
-class Attributes(NamedTuple):
-    """What stat shows of a node. Times are nanoseconds; they stay true for `valid` seconds."""
-
-    node: int
-    mode: int
-    size: int
-    links: int
-    modified: int
-    created: int
-    valid: float
-
-
-class Found(NamedTuple):
-    """The answer to a lookup: None for a name that is not there; the answer stays true for `valid` seconds."""
-
-    attributes: Attributes | None
-    valid: float
-
-
-class Child(NamedTuple):
-    """One name in a listing. `offset` is where the listing goes on after it. `attributes` are None where finding them
-    would cost more than the name did."""
-
-    offset: int
-    name: bytes
-    node: int
-    mode: int
-    attributes: Attributes | None
-
-
-class Listing(NamedTuple):
-    """Children of a directory, which stay true for `valid` seconds."""
-
-    children: Iterator[Child]
-    valid: float
-
-
 class Tree:
     """A store, entity, project or version as directories. Safe from any thread.
 
@@ -177,9 +144,11 @@ class Tree:
         self._clock = clock
         self._freshness = Freshness(store.catalog, refresh, clock)
         self._levels = HeldLevels(store.catalog, _KEPT_LEVELS, lambda: self.started, self._drop, self.reach.remembered)
-        self._views: Kept[tuple[int, int], _View] = Kept(_KEPT_VIEWS)
+        self._views: Kept[tuple[int, int], VersionView] = Kept(_KEPT_VIEWS)
         # Mapped pages count as memory of all who map them: so what is mapped is bounded in bytes too.
-        self._trees: Kept[tuple[bytes, str], TreeIndex] = Kept(_KEPT_TREES, weigh=attrgetter("size"), heaviest=_KEPT_TREE_BYTES)
+        self._trees: Kept[tuple[bytes, str], TreeIndex] = Kept(
+            _KEPT_TREES, weigh=attrgetter("size"), heaviest=_KEPT_TREE_BYTES
+        )
         self._parents: Kept[int, int] = Kept(_KEPT_ALIASES)
         self._facts: Kept[tuple[int, int], tuple[int, Membership]] = Kept(_KEPT_VIEWS)
         self._documents: Kept[tuple[int, int], bytes] = Kept(_KEPT_DOCUMENTS)
@@ -304,7 +273,7 @@ class Tree:
         elif kind < Kind.ALIAS:
             attributes = self._level_attributes(actual)
         elif kind == Kind.ALIAS:
-            attributes = _alias_attributes(actual, self._alias_times.get(actual, self.started))
+            attributes = alias_attributes(actual, self._alias_times.get(actual, self.started))
         else:
             attributes = self._hidden(kind, row, index)
         return attributes if node == actual else attributes._replace(node=node)
@@ -452,7 +421,7 @@ class Tree:
 
     def _level_attributes(self, node: int) -> Attributes:
         level, valid = self._level(node)
-        return _attributes_of_level(node, level, valid)
+        return level_attributes(node, level, valid)
 
     def _level_children(self, level: Level, offset: int) -> Iterator[Child]:
         change, valid = self._freshness.now()
@@ -463,7 +432,7 @@ class Tree:
             yield Child(child.offset, child.name, child.node, child.mode, attributes)
 
     def _attributes_of(self, child: LevelChild) -> Attributes:
-        return _own_attributes(child) or self.attributes(child.node)
+        return own_attributes(child) or self.attributes(child.node)
 
     def _known_attributes(self, child: LevelChild, change: int, valid: float) -> Attributes | None:
         """The attributes of a child if nothing must be read for them: a listing must not open every version.
@@ -473,13 +442,13 @@ class Tree:
         """
         if child.mode == LINK:
             return None
-        own = _own_attributes(child)
+        own = own_attributes(child)
         if own is not None:
             return own
         kind, row, _ = split(child.node)
         if kind < Kind.ALIAS:
             level = self._levels.current(child.node, change)
-            return None if level is None else _attributes_of_level(child.node, level, valid)
+            return None if level is None else level_attributes(child.node, level, valid)
         is_known = (kind, row) in self._views and self._view(kind, row).has_attributes()
         return self.attributes(child.node) if is_known else None
 
@@ -510,12 +479,12 @@ class Tree:
 
     # -- what never changes
 
-    def _view(self, kind: int, row: int) -> _View:
+    def _view(self, kind: int, row: int) -> VersionView:
         return self._views.get((kind, row)) or self._views.load((kind, row), lambda: self._load_view(kind, row))
 
-    def _load_view(self, kind: int, row: int) -> _View:
+    def _load_view(self, kind: int, row: int) -> VersionView:
         version = self._catalog.version(row) if kind == Kind.VERSION else self._catalog.linked(row).version
-        return _View(node_id(Kind(kind), row), version, self._tree_of)
+        return VersionView(node_id(Kind(kind), row), version, self._tree_of)
 
     def _tree_of(self, version: Version) -> TreeIndex:
         key = version.manifest, version.digest  # the store compares the two
@@ -559,80 +528,3 @@ class Tree:
         if index == _README:
             return readme(member)
         raise NotFoundError("no such hidden file")
-
-
-class _View:
-    """A version where it is shown. Its tree is opened when something below the version's directory is asked for."""
-
-    __slots__ = ("_tree_of", "base", "version")
-
-    def __init__(self, base: int, version: Version, tree_of: Callable[[Version], TreeIndex]) -> None:
-        self._tree_of = tree_of
-        self.base = base
-        self.version = version
-
-    @property
-    def tree(self) -> TreeIndex:
-        return self._tree_of(self.version)
-
-    def has_attributes(self) -> bool:
-        """Whether those of its directory are known without its tree."""
-        return self.version.directories is not None
-
-    def checked(self, index: int) -> int:
-        """The index, if it is that of a node: a caller may have it from anywhere. Raises NotFoundError."""
-        if index >= len(self.tree):
-            raise NotFoundError(f"{self.version.qualified_name} has no node {index}")
-        return index
-
-    def node(self, index: int) -> Node:
-        return self.tree.node(self.checked(index))
-
-    def attributes(self, index: int) -> Attributes:
-        version = self.version
-        if index == 0 and version.directories is not None:
-            return _version_attributes(self.base, version.directories, version.created_at)
-        return self._attributes(self.tree.listed(self.checked(index)))
-
-    def children(self, index: int, start: int) -> Iterator[Child]:
-        # A listing may have a million of these: they are made without the checks of a call by keywords.
-        offset, base, created = start + FIRST_OFFSET, self.base, self.version.created_at
-        make: Callable[..., Any] = tuple.__new__
-        for number, name, is_directory, size, executable, below in self.tree.listing(self.checked(index), start):
-            node = base | number
-            if is_directory:
-                mode, links = DIRECTORY, 2 + below
-            else:
-                mode, links = PROGRAM if executable else FILE, 1
-            attributes = make(Attributes, (node, mode, size, links, created, created, FOREVER))
-            yield make(Child, (offset, name, node, mode, attributes))
-            offset += 1
-
-    def _attributes(self, listed: Listed) -> Attributes:
-        number, _, is_directory, size, executable, subdirectories = listed
-        created = self.version.created_at
-        if is_directory:
-            return Attributes(self.base | number, DIRECTORY, 0, 2 + subdirectories, created, created, FOREVER)
-        return Attributes(self.base | number, PROGRAM if executable else FILE, size, 1, created, created, FOREVER)
-
-
-def _own_attributes(child: LevelChild) -> Attributes | None:
-    """What a level knows of its child by itself: all of an alias, and of a version that counted its directories."""
-    if child.mode == LINK:
-        return _alias_attributes(child.node, child.created)
-    if child.directories is not None:
-        return _version_attributes(child.node, child.directories, child.created)
-    return None
-
-
-def _attributes_of_level(node: int, level: Level, valid: float) -> Attributes:
-    return Attributes(node, DIRECTORY, 0, 2 + level.directories, level.modified, level.created, valid)
-
-
-def _alias_attributes(node: int, created: int) -> Attributes:
-    size = len(b"v%d" % split(node)[2])
-    return Attributes(node, LINK, size, 1, created, created, FOREVER)
-
-
-def _version_attributes(node: int, directories: int, created: int) -> Attributes:
-    return Attributes(node, DIRECTORY, 0, 2 + directories, created, created, FOREVER)

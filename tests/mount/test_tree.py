@@ -24,9 +24,10 @@ from artifactfs.errors import (
     SchemaError,
     UnavailableError,
 )
+from artifactfs.mount.shown.attributes import FOREVER, Attributes
 from artifactfs.mount.shown.levels import FIRST_OFFSET, LINK
 from artifactfs.mount.shown.nodes import ROOT, Kind, node_id
-from artifactfs.mount.tree import FOREVER, Attributes, Tree
+from artifactfs.mount.tree import Tree
 
 MNIST = "me/demo/dataset/mnist"
 BEST = "me/portfolios/dataset/best"

@@ -17,9 +17,10 @@ from typing import Final
 from ...digest import Buffer
 from ...errors import DamageError
 from ..errnos import Refusal
+from ..shown.attributes import FOREVER, Attributes, Child, Found
 from ..shown.levels import DIRECTORY, FIRST_OFFSET
 from ..shown.owner import Owner
-from ..tree import FOREVER, XATTR_PREFIX, Attributes, Child, Found, Tree
+from ..tree import XATTR_PREFIX, Tree
 from . import protocol
 from .heldblobs import MAX_READ, HeldBlobs
 from .memory import BYTES, HITS, READS, Flight
