@@ -20,15 +20,14 @@ import re
 import shutil
 import threading
 import time
-import uuid
 import weakref
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final, NamedTuple
 
 from ..errors import DamageError, Error, UnavailableError
 from .index import LEASE, Index, Row, Table
+from .lease import LEASES, Lease, notes_of
 from .pieces import NOTHING, Found, pieces_called, remove_unsound
 from .place import Place
 
@@ -37,7 +36,6 @@ _log = logging.getLogger(__name__)
 DEFAULT_LIMIT: Final = 50 << 30
 DEFAULT_KEEP_FREE: Final = 5 << 30
 
-_LEASES = "leases"
 _LOCK = "lock"
 _CLOCK = "clock"
 _BOOT = "boot"
@@ -48,7 +46,6 @@ _INDEX = "index"
 _LARGEST_LEASE = 32 << 20
 _PATIENCE = 5.0
 _RETRY_AFTER = 1.0
-_MOST_NOTES = 1 << 16
 _LARGEST_TICK = (1 << 32) - 1
 _THING = re.compile(r"[0-9a-f]{40}\Z")
 _FILE = re.compile(r"([0-9a-f]{40})\.(?:data|map)\Z")
@@ -73,65 +70,6 @@ class CacheInfo(NamedTuple):
     refused: int
 
 
-class _Lease:
-    """What this process may still lay down. `busy` are the bytes of pieces that are being laid down, by name."""
-
-    def __init__(self, place: Place) -> None:
-        self.id = uuid.uuid4().hex
-        self.left = 0
-        self.noted: set[str] = set()
-        self.busy: Counter[str] = Counter()
-        self._place = place
-        self._file = f"{_LEASES}/{self.id}"
-        self._descriptor = self._held(os.O_EXCL)
-        self._closing = weakref.finalize(self, os.close, self._descriptor)
-        self._closing.atexit = False
-
-    def note(self, name: str) -> None:
-        """Write down that the files of `name` are going to change."""
-        if name not in self.noted:
-            os.write(self._descriptor, f"{name}\n".encode())
-            self.noted.add(name)
-
-    def forget(self) -> None:
-        """Everything noted was counted: keep only what is changing now."""
-        busy = [name for name, size in self.busy.items() if size > 0]
-        if not busy:
-            os.ftruncate(self._descriptor, 0)
-        elif len(self.noted) > _MOST_NOTES:
-            # The list is never without the names that are changing: another file takes its place at once.
-            former, self._file = self._file, f"{_LEASES}/{self.id}.new"
-            fresh = self._held(os.O_EXCL)
-            os.write(fresh, "".join(f"{name}\n" for name in busy).encode())
-            root = self._place.root()
-            os.rename(self._file, former, src_dir_fd=root, dst_dir_fd=root)
-            self._closing()
-            self._descriptor, self._file = fresh, former
-            self._closing = weakref.finalize(self, os.close, fresh)
-            self._closing.atexit = False
-        else:
-            return
-        self.noted = set(busy)
-
-    def end(self) -> None:
-        """Remove its file. Its row is gone already."""
-        self._place.unlink(self._file)
-        self._closing()
-
-    def abandon(self) -> None:
-        """Leave it to whoever comes next, as a killed process does, or to the process that it belongs to."""
-        self._closing()
-
-    def _held(self, flags: int) -> int:
-        descriptor = self._place.file(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-
 class Ledger:
     """The ledger of the cache in a place. `limit` and `keep_free` are bytes, None for the default. Safe from any thread
     and process. All that a full or failing disk does to `admit` and `settle` is that nothing more is kept."""
@@ -141,7 +79,7 @@ class Ledger:
         self._limit = limit
         self._keep_free = keep_free
         self._index: Index | None = None
-        self._lease: _Lease | None = None
+        self._lease: Lease | None = None
         self._guard = threading.RLock()
         self._closed_until = 0.0
         self._refused = 0
@@ -278,12 +216,12 @@ class Ledger:
 
     # -- the lease
 
-    def _own_lease(self) -> _Lease:
+    def _own_lease(self) -> Lease:
         if self._lease is None:
-            self._lease = _Lease(self.place)
+            self._lease = Lease(self.place)
         return self._lease
 
-    def _renewed(self, size: int) -> _Lease:
+    def _renewed(self, size: int) -> Lease:
         """The lease with room for `size` bytes more. Raises UnavailableError where the limits do not allow it."""
         with self._changing() as table:
             lease = self._own_lease()  # another one, where the directory was removed meanwhile
@@ -315,13 +253,13 @@ class Ledger:
 
     def _count_live(self, table: Table) -> None:
         """Count what running processes have laid down since they last did so; all of their leases stays reserved."""
-        for name in self.place.listed(_LEASES):
+        for name in self.place.listed(LEASES):
             try:
-                descriptor = self.place.file(f"{_LEASES}/{name}", os.O_RDONLY)
+                descriptor = self.place.file(f"{LEASES}/{name}", os.O_RDONLY)
             except (OSError, DamageError):
                 continue
             try:
-                self._count(table, _notes(descriptor))
+                self._count(table, notes_of(descriptor))
             finally:
                 os.close(descriptor)
         if self._lease is not None:
@@ -426,25 +364,25 @@ class Ledger:
         """Count what the processes that are gone had noted, and end their leases; their files, to be removed."""
         own = None if self._lease is None else self._lease.id
         found, dead = set(), []
-        for name in self.place.listed(_LEASES):
+        for name in self.place.listed(LEASES):
             lease_id = name.removesuffix(".new")
             found.add(LEASE + lease_id)
             if lease_id == own:
                 continue
             try:
-                descriptor = self.place.file(f"{_LEASES}/{name}", os.O_RDWR)
+                descriptor = self.place.file(f"{LEASES}/{name}", os.O_RDWR)
             except (OSError, DamageError):
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                noted = _notes(descriptor)
+                noted = notes_of(descriptor)
                 if _EVERYTHING in noted:
                     self._count_all(table)
                 for thing in noted:
                     if _THING.match(thing):
                         table.put(thing, Row(*self._tidied(thing)))
                 table.put(LEASE + lease_id, Row(0, 0))
-                dead.append(f"{_LEASES}/{name}")
+                dead.append(f"{LEASES}/{name}")
             except BlockingIOError:
                 continue  # its process lives
             finally:
@@ -575,12 +513,6 @@ class Ledger:
             return 0, NOTHING
         except (OSError, DamageError):
             return None
-
-
-def _notes(descriptor: int) -> list[str]:
-    """What the file of a lease lists."""
-    text = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("ascii", "replace")
-    return list(dict.fromkeys(text.splitlines()))
 
 
 def _reserved(table: Table) -> int:
