@@ -185,11 +185,6 @@ def read_index(blobs: Blobs, name: str) -> dict[bytes, Place]:
     return places
 
 
-def check_pack(blobs: Blobs, name: str) -> list[bytes]:
-    """The digests of a pack's blobs whose bytes are damaged. Raises DamageError where the index itself is."""
-    return _damaged(read_index(blobs, name), partial(blobs.read, name))
-
-
 def reopen_pack(path: str, *, index_only: bool = False) -> SealedPack:
     """The pack that an earlier process finished in the local file `path`, every byte checked. Raises DamageError.
 

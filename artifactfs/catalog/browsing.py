@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, null, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, null, select
 
 from ..errors import NotFoundError
 from ..names import version_number
@@ -94,12 +94,6 @@ _LINKED_COUNT = _LINKED_MEMBERS.with_only_columns(func.count(), maintain_column_
 _OWNED_HIGHEST = _OWNED_MEMBERS.order_by(versions.c.number.desc()).limit(1)
 _LINKED_HIGHEST = _LINKED_MEMBERS.order_by(links.c.number.desc()).limit(1)
 
-_NOTE_DIRECTORIES = (
-    update(versions)
-    .where(versions.c.id == bindparam("of"), versions.c.directories.is_(None))
-    .values(directories=bindparam("count"))
-)
-
 _ALIASES = select(aliases.c.id, aliases.c.name, aliases.c.number).where(aliases.c.collection_id == bindparam("id"))
 _ALIASES_NAMED = _ALIASES.where(aliases.c.name.in_(bindparam("wanted", expanding=True)))
 _ALIAS = select(aliases.c.number).where(aliases.c.collection_id == bindparam("id"), aliases.c.name == bindparam("name"))
@@ -158,10 +152,6 @@ class Browsing:
         if found is None:
             raise _no_version(version_id)
         return found
-
-    def note_directories(self, version_id: int, count: int) -> None:
-        with self._database.writing() as connection:
-            connection.execute(_NOTE_DIRECTORIES, {"of": version_id, "count": count})
 
     def linked(self, link_id: int) -> Membership:
         with self._database.reading() as connection:

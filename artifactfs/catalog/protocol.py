@@ -93,9 +93,6 @@ class Catalog(Protocol):
     def log_id(self, version_id: int) -> str:
         """The log id that the version of that id was committed under, a deleted one's too. Raises NotFoundError."""
 
-    def note_directories(self, version_id: int, count: int) -> None:
-        """Fill in how many directories lie at the top of a version's tree, where that is not known: no change."""
-
     def linked(self, link_id: int) -> Membership:
         """The membership that a link makes. Raises NotFoundError."""
 

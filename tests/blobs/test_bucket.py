@@ -21,7 +21,7 @@ from servers.stubs3 import Answer, StubS3, refusal
 
 from artifactfs.blobs.bucket import blobs as bucket
 from artifactfs.blobs.bucket import service
-from artifactfs.blobs.bucket.blobs import MARKER, BucketBlobs, check_owner, claim, owner
+from artifactfs.blobs.bucket.blobs import MARKER, BucketBlobs, claim, owner
 from artifactfs.blobs.bucket.service import PART, part_size
 from artifactfs.errors import (
     ConflictError,
@@ -275,17 +275,12 @@ def test_a_service_that_gives_no_ranges_cannot_hold_a_store(stub: StubS3, blobs:
 def test_a_prefix_belongs_to_the_store_that_claimed_it(seaweed: Seaweed) -> None:
     blobs = BucketBlobs(seaweed.url(), environment=seaweed.environment)
     assert owner(blobs) is None
-    with pytest.raises(NotAStoreError, match="has lost its"):
-        check_owner(blobs, "one")
     claim(blobs, "one")
     claim(blobs, "one")
-    check_owner(blobs, "one")
     assert owner(blobs) == "one"
     for store in ("two", "another"):
         with pytest.raises(ConflictError, match="another store"):
             claim(blobs, store)
-        with pytest.raises(ConflictError, match="another store"):
-            check_owner(blobs, store)
     assert list(blobs.list("blobs")) == []
 
 
@@ -327,9 +322,8 @@ def test_a_prefix_with_objects_that_nobody_claimed_is_no_place_for_a_store(stub:
 )
 def test_a_marker_that_is_none_is_refused(blobs: BucketBlobs, text: bytes, kind: type[Error]) -> None:
     blobs.put(MARKER, text)
-    for call in (claim, check_owner):
-        with pytest.raises(kind):
-            call(blobs, "x")
+    with pytest.raises(kind):
+        claim(blobs, "x")
 
 
 # -- refusals
@@ -381,7 +375,6 @@ def test_a_bucket_that_is_not_there_is_said_to_be_missing(request: pytest.Fixtur
         lambda: blobs.put(NAME, b"x"),
         lambda: list(blobs.list("blobs")),
         lambda: claim(blobs, "one"),
-        lambda: check_owner(blobs, "one"),
     ):
         with pytest.raises(StoreError, match="there is no bucket nobody-made-it; make it"):
             call()

@@ -17,7 +17,6 @@ from artifactfs.blobs.packs import (
     SMALL,
     PackWriter,
     SealedPack,
-    check_pack,
     read_index,
     reopen_pack,
 )
@@ -33,6 +32,13 @@ def written(path: Path, contents: list[bytes]) -> SealedPack:
     for data in contents:
         writer.append(blob_digest(data), data)
     return writer.finish()
+
+
+def damaged_in(blobs: MemoryBlobs, name: str) -> list[bytes]:
+    """The digests of a pack's blobs whose bytes are damaged."""
+    return [
+        digest for digest, place in read_index(blobs, name).items() if blob_digest(blobs.read(name, *place)) != digest
+    ]
 
 
 def stored(name: str, data: bytes) -> MemoryBlobs:
@@ -79,7 +85,7 @@ def test_a_frozen_pack_is_read() -> None:
     assert {digest: blobs.read(name, *place) for digest, place in places.items()} == {
         blob_digest(data): data for data in CONTENTS
     }
-    assert check_pack(blobs, name) == []
+    assert damaged_in(blobs, name) == []
 
 
 def test_the_description_of_the_format_makes_the_same_bytes(tmp_path: Path) -> None:
@@ -112,7 +118,7 @@ def test_what_was_appended_is_read_back(tmp_path: Path, contents: list[bytes]) -
     for data, offset in zip(contents, offsets, strict=True):
         assert pack.blobs[blob_digest(data)] == (offset, len(data))
         assert blobs.read(pack.name, offset, len(data)) == data
-    assert check_pack(blobs, pack.name) == []
+    assert damaged_in(blobs, pack.name) == []
 
 
 def test_a_pack_larger_than_every_buffer_is_whole(tmp_path: Path) -> None:
@@ -120,7 +126,7 @@ def test_a_pack_larger_than_every_buffer_is_whole(tmp_path: Path) -> None:
     contents.insert(3, os.urandom(9 << 20))
     pack = written(tmp_path / "pack", contents)
     blobs = stored(pack.name, (tmp_path / "pack").read_bytes())
-    assert check_pack(blobs, pack.name) == []
+    assert damaged_in(blobs, pack.name) == []
     assert {blobs.read(pack.name, *place) for place in read_index(blobs, pack.name).values()} == set(contents)
     assert pack.size < PACK_LIMIT
 
@@ -189,8 +195,6 @@ def test_an_invented_index_is_refused(kind: str, tmp_path: Path) -> None:
     blobs = stored(name, data)
     with pytest.raises(DamageError, match="pack"):
         read_index(blobs, name)
-    with pytest.raises(DamageError, match="pack"):
-        check_pack(blobs, name)
     (tmp_path / "pack").write_bytes(data)
     with pytest.raises(DamageError, match="pack"):
         reopen_pack(str(tmp_path / "pack"))
@@ -215,7 +219,7 @@ def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
         data[position] ^= 1 << (position % 8)
         blobs = stored(pack.name, bytes(data))
         try:
-            damaged = check_pack(blobs, pack.name)
+            damaged = damaged_in(blobs, pack.name)
         except DamageError:
             refused += 1
         else:
@@ -254,7 +258,7 @@ def test_no_bytes_make_a_reader_fail_otherwise(tmp_path: Path, data: st.DataObje
     except DamageError:
         return
     assert places == {blob_digest(b"abc"): (8, 3)}
-    assert check_pack(blobs, name) == ([] if bytes(mangled) == good else [blob_digest(b"abc")])
+    assert damaged_in(blobs, name) == ([] if bytes(mangled) == good else [blob_digest(b"abc")])
 
 
 def test_a_pack_that_is_not_there_is_missing(tmp_path: Path) -> None:

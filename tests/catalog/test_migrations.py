@@ -189,16 +189,11 @@ def test_a_catalog_of_schema_3_gets_what_schema_4_adds(place: SqlitePlace) -> No
     assert catalog.blobs_place() == {"url": "s3://a/b", "can": {"ranges": True}}
 
 
-def test_directories_of_older_versions_are_filled_in_once(place: SqlitePlace) -> None:
+def test_directories_of_older_versions_are_not_known(place: SqlitePlace) -> None:
     first(place.path)
     catalog = place.open()
     owner = catalog.collection("me", "demo", "mnist").id
     assert [member.directories for member in catalog.members(owner)] == [None, None]
-    before = catalog.last_change()
-    for count in (4, 5):
-        catalog.note_directories(1, count)
-    assert [member.directories for member in catalog.members(owner)] == [4, None]
-    assert catalog.version(1).directories == 4 and catalog.last_change() == before
 
 
 def test_a_catalog_of_schema_1_goes_on(place: SqlitePlace) -> None:

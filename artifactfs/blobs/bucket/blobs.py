@@ -389,16 +389,6 @@ def _anything_in(blobs: BucketBlobs) -> bool:
     return any(next(iter(blobs.list(folder)), None) for folder in _FOLDERS)
 
 
-def check_owner(blobs: BucketBlobs, store_id: str) -> None:
-    """Raise ConflictError where a prefix is not the store's, NotAStoreError where it is nobody's; else as `owner`."""
-    found = owner(blobs)
-    if found is None:
-        _anything_in(blobs)  # which knows a bucket that is not there from an object that is not
-        raise NotAStoreError(f"{blobs.place} has lost its {MARKER}; is it the right bucket, and is it all there?")
-    if found != store_id:
-        raise ConflictError(f"{blobs.place} belongs to another store ({shown(found)}); correct the URL")
-
-
 # -- memory, and local files
 
 
