@@ -16,7 +16,7 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -36,6 +36,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .blobs.protocol import Blobs
     from .cache import Cache
+    from .catalog.protocol import Catalog
     from .catalog.queries import SqlCatalog
     from .reach import Reach
     from .store import Store
@@ -98,7 +99,7 @@ def connect_mounted(config: Config) -> tuple[Store, Reach]:
     reach = Reach(Remembered(os.path.join(config.cache_dir, "seen", name)))
     if _is_database(config.store):
         catalog = RememberingCatalog(lambda: SqlCatalog.open(config.store), reach)
-        store = _database_store(config, cast("SqlCatalog", catalog), reach)
+        store = _database_store(config, catalog, reach)
         store.reader.heed(lambda: reach.is_lost(Part.BLOBS))
         return store, reach
     root = _directory_of(config.store)
@@ -109,7 +110,7 @@ def connect_mounted(config: Config) -> tuple[Store, Reach]:
             return _embedded_catalog(root)
 
     catalog = RememberingCatalog(open_catalog, reach)
-    store = _embedded_store(root, config, cast("SqlCatalog", catalog), reach)
+    store = _embedded_store(root, config, catalog, reach)
     store.reader.heed(lambda: reach.is_lost(Part.BLOBS))
     return store, reach
 
@@ -188,7 +189,7 @@ def _embedded_catalog(root: str) -> SqlCatalog:
     return SqlCatalog.open(_catalog_url(root), read_only=not _writable(root))
 
 
-def _embedded_store(root: str, config: Config, catalog: SqlCatalog, reach: Reach | None = None) -> Store:
+def _embedded_store(root: str, config: Config, catalog: Catalog, reach: Reach | None = None) -> Store:
     from .blobs.directory import DirectoryBlobs
     from .store import Store
 
@@ -218,7 +219,7 @@ def _open_database(config: Config) -> Store:
     return _database_store(config, SqlCatalog.open(config.store))
 
 
-def _database_store(config: Config, catalog: SqlCatalog, reach: Reach | None = None) -> Store:
+def _database_store(config: Config, catalog: Catalog, reach: Reach | None = None) -> Store:
     from .store import Store
 
     shown = without_credentials(config.store)
@@ -278,7 +279,7 @@ def _blobs_at(place: Mapping[str, Any], reach: Reach | None) -> Blobs:
         return bucket
     from .blobs.reached import ReachedBlobs
 
-    return cast("Blobs", ReachedBlobs(bucket, reach))
+    return ReachedBlobs(bucket, reach)
 
 
 def _cache_for(place: Mapping[str, Any], config: Config) -> Cache | None:

@@ -43,6 +43,10 @@ class Catalog(Protocol):
     def store_id(self) -> str:
         """A uuid (hex) made with the store."""
 
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be changed through it."""
+
     def blobs_place(self) -> Mapping[str, Any] | None:
         """Where the store's blobs lie, as it was recorded; None where nothing was: beside the catalog."""
 

@@ -35,7 +35,7 @@ from .watching import Watch
 _OPENING_SECONDS = 1.0
 """How long one who opens waits for a server that is not there; a wrong address is to be told soon."""
 
-_NO_TRANSACTIONS = frozenset({"store_id", "watch", "close"})
+_NO_TRANSACTIONS = frozenset({"store_id", "read_only", "watch", "close"})
 _CALLS = sorted(name for name in vars(Catalog) if not name.startswith("_") and name not in _NO_TRANSACTIONS)
 
 
