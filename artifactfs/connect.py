@@ -84,24 +84,25 @@ def connect(location: str | None = None, *, config: Config | None = None, create
         return _embedded_store(root, config, _embedded_catalog(root))
 
 
-def connect_mounted(config: Config) -> tuple[Store, Reach]:
-    """Open the configured store for a mount, which goes on while the catalog is out of reach; and how it is reached.
+def connect_mounted(config: Config, reach: Reach) -> Store:
+    """Open the configured store for a mount, which goes on while the catalog is out of reach.
 
-    Where it is out of reach now, and was seen before on this machine, what was seen then is shown. Raises as `connect`.
+    Where it is out of reach now, and was seen before on this machine, what was seen then is shown; where `reach` knows
+    so already, nobody waits for it. `reach` is given what is remembered of the store. Raises as `connect`.
     """
     from .catalog.queries import SqlCatalog
     from .catalog.remembering import RememberingCatalog
     from .digest import blob_digest
-    from .reach import Part, Reach
+    from .reach import Part
     from .remembered import Remembered
 
     name = blob_digest(without_credentials(config.store).encode("utf-8", "surrogateescape")).hex()[:32]
-    reach = Reach(Remembered(os.path.join(config.cache_dir, "seen", name)))
+    reach.remembered = Remembered(os.path.join(config.cache_dir, "seen", name))
     if _is_database(config.store):
         catalog = RememberingCatalog(lambda: SqlCatalog.open(config.store), reach)
         store = _database_store(config, catalog, reach)
         store.reader.heed(lambda: reach.is_lost(Part.BLOBS))
-        return store, reach
+        return store
     root = _directory_of(config.store)
 
     def open_catalog() -> SqlCatalog:
@@ -112,7 +113,7 @@ def connect_mounted(config: Config) -> tuple[Store, Reach]:
     catalog = RememberingCatalog(open_catalog, reach)
     store = _embedded_store(root, config, catalog, reach)
     store.reader.heed(lambda: reach.is_lost(Part.BLOBS))
-    return store, reach
+    return store
 
 
 def preload() -> None:

@@ -68,8 +68,8 @@ class Reach:
     the blobs something.
     """
 
-    def __init__(self, remembered: Remembered, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self.remembered = remembered
+    def __init__(self, remembered: Remembered | None = None, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.remembered = remembered or Remembered(None)
         self.log: Callable[[str], None] = lambda _: None
         self.ask_blobs: Callable[[], object] = lambda: None
         self.goes_first = True

@@ -22,6 +22,7 @@ from .places import Place, find
 if TYPE_CHECKING:
     from ..mount.session import MountInfo
     from ..mount.tree import Tree
+    from ..reach import Reach
 
 
 class Mountpoint(click.Path):
@@ -234,11 +235,10 @@ def mount_worker(
     from ..mount.shown.owner import Owner
     from ..mount.tree import Tree
 
-    def open_tree(where: str) -> Tree:
+    def open_tree(where: str, reach: Reach) -> Tree:
         config = load(store=invocation.location, cache_dir=cache_dir)
-        store, reach = connect_mounted(config)
         tree = Tree.open(
-            WatchedStore(store, reach),
+            WatchedStore(connect_mounted(config, reach), reach),
             where,
             entity=config.entity,
             project=config.project,

@@ -23,10 +23,9 @@ import xxhash
 from ..blobs.packs import SMALL
 from ..errors import Error, MissingBlobError, NotFoundError, UnavailableError
 from ..names import HIDDEN, parse_version_name, shown
-from ..reach import UNREADABLE, Reach
+from ..reach import UNREADABLE, Part, Reach
 from ..reading.reader import BytesBlob, OpenBlob
 from ..records import Alias, Collection, Location, Member, Membership, Namespace, Touched, Version
-from ..remembered import Remembered
 from ..treeindex import Node, TreeIndex
 from .shown.attributes import (
     FILE,
@@ -133,7 +132,7 @@ class Tree:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.where = where
-        self.reach = reach or Reach(Remembered(None))
+        self.reach = reach or Reach()
         self.refresh = refresh
         self.owner = Owner.of_process()
         self.started = time.time_ns()
@@ -390,14 +389,16 @@ class Tree:
         if seen is not None and self._freshness.rests():
             return seen, valid
         began = self._clock()
-        try:
-            level = self._levels.level(node, change)
-        except UNREADABLE:
-            self._freshness.failed(began)
-            recalled = self._levels.recalled(node)
-            if recalled is None:
-                raise
-            level = recalled
+        # Where nobody is to ask, a question would only wait for a catalog that was lost just now.
+        level = self._levels.recalled(node) if self.reach.rest(Part.CATALOG) else None
+        if level is None:
+            try:
+                level = self._levels.level(node, change)
+            except UNREADABLE:
+                self._freshness.failed(began)
+                level = self._levels.recalled(node)
+                if level is None:
+                    raise
         if level is not seen:
             self._note_children(node, level, seen)
         return level, valid

@@ -125,6 +125,14 @@ def test_what_was_asked_is_answered_by_another_process_too(place: Place) -> None
     assert [member.number for member in other.members(ids[0])] == [0] and not other.read_only
 
 
+def test_where_others_know_that_it_is_away_nobody_tries(place: Place) -> None:
+    truth = place.remembering().store_id(), place.remembering().blobs_place()
+    reach = Reach(Remembered(str(place.cache)), clock=place.clock)
+    reach.failed(Part.CATALOG, UnavailableError("gone"), place.clock())
+    catalog = RememberingCatalog(lambda: pytest.fail("somebody tried"), reach)
+    assert (catalog.store_id(), catalog.blobs_place()) == truth
+
+
 def test_nothing_is_known_of_a_catalog_that_nobody_saw(place: Place) -> None:
     place.is_away = True
     with pytest.raises(UnavailableError, match="does not answer"):

@@ -6,6 +6,7 @@ import json
 import math
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from artifactfs.mount.shown.attributes import FOREVER, Attributes
 from artifactfs.mount.shown.levels import FIRST_OFFSET, LINK
 from artifactfs.mount.shown.nodes import ROOT, Kind, node_id
 from artifactfs.mount.tree import Tree
+from artifactfs.reach import Part, Reach
+from artifactfs.remembered import Remembered
 
 MNIST = "me/demo/dataset/mnist"
 BEST = "me/portfolios/dataset/best"
@@ -272,6 +275,21 @@ def test_what_was_seen_stays_while_the_catalog_is_out_of_reach(
     store.catalog.failure = None
     clock.now += 5
     assert "v2" in names(tree, MNIST)
+
+
+def test_what_another_process_saw_is_shown_without_a_question_while_nobody_is_to_ask(
+    store: FakeStore, tmp_path: Path
+) -> None:
+    reach = Reach(Remembered(str(tmp_path / "seen")))
+    before = names(Tree(store, reach=reach), MNIST)
+    other = Tree(store, reach=reach)
+    reach.failed(Part.CATALOG, UnavailableError("gone"), time.monotonic_ns())
+    store.catalog.queries.clear()
+    assert names(other, MNIST) == before
+    assert set(store.catalog.queries) == {"last_change"}, "questions of what is not remembered would wait"
+    reach.answered(Part.CATALOG)
+    store.log(MNIST, {"x": b"x"})
+    assert "v2" in names(Tree(store, reach=reach), MNIST)
 
 
 def fail_slowly(store: FakeStore, clock: Clock, question: str) -> None:

@@ -24,6 +24,7 @@ from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.nursery import serve_nursery
 from artifactfs.mount.shown.owner import Owner
 from artifactfs.mount.tree import Tree
+from artifactfs.reach import Reach
 from artifactfs.reading.reader import OpenBlob, Reader
 from artifactfs.records import Location
 
@@ -51,10 +52,11 @@ def main() -> int:
     if "old" in words:
         kernel._WANTED &= ~protocol.HAS_RESEND
 
-    def open_tree(where: str) -> Tree:
+    def open_tree(where: str, reach: Reach) -> Tree:
         store = FakeStore(root)
         store.reader = HangingReader(store)
-        tree = Tree.open(WatchedStore(store), where, entity="me", project="demo", refresh=float(refresh))
+        here = {"entity": "me", "project": "demo", "refresh": float(refresh)}
+        tree = Tree.open(WatchedStore(store), where, reach=reach, **here)
         for word in words:
             if word.startswith("owner="):
                 uid, gid, umask = word.removeprefix("owner=").split(",")

@@ -20,6 +20,7 @@ from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.nursery import serve_nursery
 from artifactfs.mount.tree import Tree
+from artifactfs.reach import Reach
 from artifactfs.store import Store
 
 
@@ -51,8 +52,9 @@ def far_store(location: str, cache: str, asked: str) -> Store:
 def main() -> int:
     location, cache, asked, _, handover = sys.argv[1:]
 
-    def open_tree(where: str) -> Tree:
-        return Tree.open(WatchedStore(far_store(location, cache, asked)), where, entity="me", project="demo")
+    def open_tree(where: str, reach: Reach) -> Tree:
+        store = WatchedStore(far_store(location, cache, asked))
+        return Tree.open(store, where, reach=reach, entity="me", project="demo")
 
     return serve_nursery(handover, open_tree)
 

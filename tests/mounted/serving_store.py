@@ -14,6 +14,7 @@ from artifactfs.connect import connect_mounted
 from artifactfs.mount.fuse.waits import WatchedStore
 from artifactfs.mount.keeping.nursery import serve_nursery
 from artifactfs.mount.tree import Tree
+from artifactfs.reach import Reach
 from artifactfs.reading.fetching import Fetcher
 
 
@@ -32,8 +33,8 @@ def main() -> int:
         assert defaults is not None
         defaults["trying"] = 1.0
 
-    def open_tree(where: str) -> Tree:
-        store, reach = connect_mounted(load(store=location, cache_dir=cache))
+    def open_tree(where: str, reach: Reach) -> Tree:
+        store = connect_mounted(load(store=location, cache_dir=cache), reach)
         here = {"entity": "me", "project": "demo", "refresh": float(refresh)}
         return Tree.open(WatchedStore(store, reach), where, reach=reach, **here)
 

@@ -175,6 +175,7 @@ def test_nothing_is_mounted_of_a_store_that_nobody_saw(place: Place) -> None:
     place.go_away()
     with pytest.raises(Exception, match="lost its"):
         place.mount(cache="other")
+    assert place.said("what was seen of it is shown") == 0
 
 
 def test_a_mount_by_libfuse_goes_on_too(place: Place) -> None:

@@ -11,15 +11,14 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable
 
 from ...errors import MountError, TransportError
 from ..fuse.memory import Memory
 from ..libfuse import Libfuse
-from ..tree import Tree
 from . import state
 from .farewell import watch_keeper
 from .logfile import log
+from .opening import OpenTree, opened
 from .orders import Handover
 from .worker import allow_descriptors
 
@@ -27,19 +26,14 @@ _LOG_CHECK_MS = 60_000
 _FAREWELL = 2.0
 
 
-def serve_libfuse(given: Handover, open_tree: Callable[[str], Tree]) -> int:
+def serve_libfuse(given: Handover, open_tree: OpenTree) -> int:
     """Serve the mount that the keeper handed over, and end with it; returns the exit code when it cannot be served."""
     faulthandler.enable()
     allow_descriptors()
     watch_keeper(given)
     over, over_end = os.pipe()
     try:
-        tree = open_tree(given.where)
-        tree.started = given.started
-        tree.log = tree.reach.log = log
-        memory = Memory(given.memory)
-        tree.reach.share(memory.reach, memory.holding_reach)
-        tree.reach.goes_first = True  # there is no other
+        tree = opened(given, Memory(given.memory), open_tree, goes_first=True)  # there is no other
         tree.ask_every(tree.refresh / 2)  # the kernel keeps each answer for as long again
         served = Libfuse(given.device, tree, log, owner=tree.owner, source=given.source, valid=tree.refresh)
         threading.Thread(target=_serve, args=(served, over_end), name="libfuse", daemon=True).start()

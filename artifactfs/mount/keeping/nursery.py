@@ -16,11 +16,11 @@ import socket
 from collections.abc import Callable
 
 from ..transports import LIBFUSE
-from ..tree import Tree
 from .farewell import take_down
 from .herald import serve_herald
 from .libfuseworker import serve_libfuse
 from .logfile import log
+from .opening import OpenTree
 from .orders import Handover, take_over
 from .worker import serve_worker
 
@@ -28,15 +28,13 @@ ORDER_SIZE = 1 << 16
 _GRACE_MS = 2000
 """How long after its socket closed a nursery waits to see whether the keeper is gone, or has another one."""
 
-OpenTree = Callable[[str], Tree]
-
 
 def serve_nursery(handover: str, open_tree: OpenTree, preload: Callable[[], object] | None = None) -> int:
     """Fork workers until the keeper is gone or has no more use for it; the exit code.
 
     `preload` imports what workers will use, and opens nothing. `open_tree` is called in each worker, with what to show
-    (`Tree.open`'s `where`). Whatever it raises in the first one is told to whoever called `mount`. A mount by libfuse
-    has one process only, and this is it.
+    (`Tree.open`'s `where`) and how the store is reached. Whatever it raises in the first one is told to whoever called
+    `mount`. A mount by libfuse has one process only, and this is it.
     """
     given = Handover.from_text(handover)
     take_over(

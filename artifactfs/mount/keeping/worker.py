@@ -10,23 +10,22 @@ import faulthandler
 import os
 import resource
 import threading
-from collections.abc import Callable
 
 from ...errors import MountError, TransportError
 from .. import system
 from ..fuse.memory import Memory
 from ..kernel import Kernel
-from ..tree import Tree
 from . import state
 from .farewell import watch_keeper
 from .logfile import log
+from .opening import OpenTree, opened
 from .orders import Handover
 
 _DESCRIPTORS = 8192
 _LOG_CHECK_SECONDS = 60.0
 
 
-def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
+def serve_worker(given: Handover, open_tree: OpenTree) -> int:
     """Serve the mount that the keeper handed over; returns the exit code when the mount is gone."""
     faulthandler.enable()
     allow_descriptors()
@@ -34,11 +33,8 @@ def serve_worker(given: Handover, open_tree: Callable[[str], Tree]) -> int:
     memory.enter(given.slot, os.getpid())
     watch_keeper(given)
     try:
-        tree = open_tree(given.where)
-        tree.started = given.started
-        tree.log = tree.reach.log = log
+        tree = opened(given, memory, open_tree)
         tree.follow(memory)
-        tree.reach.share(memory.reach, memory.holding_reach)
         kernel = Kernel(
             given.device,
             tree,
