@@ -15,7 +15,7 @@ import fcntl
 import importlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -251,17 +251,16 @@ def _database_store(config: Config, catalog: Catalog, reach: Reach | None = None
 
 
 def _create_in_database(location: str, blobs: str | None) -> bool:
+    from .catalog.migrations import EmptyError
     from .catalog.queries import SqlCatalog
 
-    catalog = SqlCatalog.create(location)
-    try:
-        if blobs is None:
-            if catalog.blobs_place() is not None:
-                return False
-            raise InvalidError("a store in a database needs a place for its bytes; give --blobs s3://BUCKET/PREFIX")
-        return _settle_blobs(catalog, blobs, without_credentials(location))
-    finally:
-        catalog.close()
+    if blobs is not None:
+        with closing(SqlCatalog.create(location)) as catalog:
+            return _settle_blobs(catalog, blobs, without_credentials(location))
+    with suppress(EmptyError), closing(SqlCatalog.open(location)) as catalog:
+        if catalog.blobs_place() is not None:
+            return False
+    raise InvalidError("a store in a database needs a place for its bytes; give --blobs s3://BUCKET/PREFIX")
 
 
 # -- where the bytes lie

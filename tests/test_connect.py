@@ -11,6 +11,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+from servers.postgres import PostgresServer
+from sqlalchemy import Engine, event
 
 from artifactfs.config import load
 from artifactfs.connect import connect, create_store
@@ -19,6 +21,7 @@ from artifactfs.draft import Draft
 from artifactfs.errors import (
     ConflictError,
     InvalidConfigError,
+    InvalidError,
     NotAllowedError,
     NotAStoreError,
     ReadOnlyStoreError,
@@ -50,6 +53,36 @@ def test_a_store_is_made_once(root: Path) -> None:
     assert store.writable
     assert orjson.loads(marker) == {"format": 1, "store": store.catalog.store_id()}
     store.close()
+
+
+def test_opening_asks_in_two_transactions_for_all_that_it_needs(root: Path) -> None:
+    create_store(str(root))
+    begun = []
+
+    def note(_: object) -> None:
+        begun.append(1)
+
+    event.listen(Engine, "begin", note)
+    try:
+        connect(str(root)).close()
+    finally:
+        event.remove(Engine, "begin", note)
+    assert len(begun) == 2  # of what schema it is, then what is said of the store
+
+
+def test_a_database_is_no_store_before_it_is_said_where_the_bytes_go(
+    root: Path, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    database = postgres.new_database()
+    url = postgres.url(database)
+    for _ in range(2):
+        with pytest.raises(InvalidError, match="give --blobs"):
+            create_store(url)
+        assert postgres.execute("SELECT * FROM pg_tables WHERE schemaname = 'public'", database=database) == []
+    with pytest.raises(NotAStoreError, match="there is no database"):
+        create_store(postgres.url("missing"))
+    assert create_store(url, str(tmp_path / "blobs")) and not create_store(url)
+    connect(url).close()
 
 
 def test_an_empty_directory_becomes_a_store(root: Path) -> None:

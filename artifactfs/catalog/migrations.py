@@ -24,6 +24,10 @@ STEPS: Mapping[int, Callable[[Connection], None]] = {2: step_2.step, 3: step_3.s
 CURRENT = 4
 
 
+class EmptyError(NotAStoreError):
+    """The database is there, and no catalog in it."""
+
+
 def version_of(connection: Connection, place: str) -> int:
     """The schema's number, 0 for an empty database; nothing else of it has been read.
 
@@ -48,7 +52,7 @@ def version_of(connection: Connection, place: str) -> int:
 def bring_up(database: Database, *, create: bool, now: int) -> None:
     """Make the catalog current: nothing when it is, else its making (with `create`) or migration in one transaction.
 
-    Any number of processes may do it at once. Raises as `version_of`, and NotAStoreError for an empty database.
+    Any number of processes may do it at once. Raises as `version_of`, and EmptyError for an empty database.
     """
     place = database.dialect.place
     with database.reading() as connection:
@@ -56,7 +60,7 @@ def bring_up(database: Database, *, create: bool, now: int) -> None:
     if found == CURRENT:
         return
     if found == 0 and not create:
-        raise NotAStoreError(f"the catalog {place} is empty; make the store with `artifactfs init`")
+        raise EmptyError(f"the catalog {place} is empty; make the store with `artifactfs init`")
     if found and database.dialect.read_only:
         raise ReadOnlyStoreError(
             f"the catalog {place} has schema {found} and must be brought to {CURRENT} where it can be written to; "

@@ -48,7 +48,8 @@ class Catalog(Protocol):
         """Whether nothing can be changed through it."""
 
     def blobs_place(self) -> Mapping[str, Any] | None:
-        """Where the store's blobs lie, as it was recorded; None where nothing was: beside the catalog."""
+        """Where the store's blobs lie, as it was recorded when the catalog was opened; None where nothing was:
+        beside the catalog."""
 
     def record_blobs_place(self, place: Mapping[str, Any]) -> Mapping[str, Any]:
         """Record where the blobs lie, unless that is recorded already; what is recorded then."""

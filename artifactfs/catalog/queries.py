@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from . import dialect, migrations
 from .browsing import Browsing
@@ -35,7 +35,7 @@ from .watching import Watch
 _OPENING_SECONDS = 1.0
 """How long one who opens waits for a server that is not there; a wrong address is to be told soon."""
 
-_NO_TRANSACTIONS = frozenset({"store_id", "read_only", "watch", "close"})
+_NO_TRANSACTIONS = frozenset({"store_id", "blobs_place", "read_only", "watch", "close"})
 _CALLS = sorted(name for name in vars(Catalog) if not name.startswith("_") and name not in _NO_TRANSACTIONS)
 
 
@@ -47,8 +47,10 @@ class SqlCatalog(Browsing, Committing):
         """For a database that is there and current: use `open` or `create`. `clock` gives ns since 1970."""
         self._database = database
         self._clock = clock
+        self._store_id: str
+        self._place: Mapping[str, Any] | None
         with database.reading() as connection:
-            self._store_id: str = connection.execute(select(store.c.store_id)).scalar_one()
+            self._store_id, self._place = connection.execute(select(store.c.store_id, store.c.blobs)).one()
 
     @classmethod
     def open(
@@ -99,25 +101,18 @@ class SqlCatalog(Browsing, Committing):
         return self._store_id
 
     def blobs_place(self) -> Mapping[str, Any] | None:
-        with self._database.reading() as connection:
-            return _blobs_place(connection)
+        return self._place
 
     def record_blobs_place(self, place: Mapping[str, Any]) -> Mapping[str, Any]:
         with self._database.writing() as connection:
-            connection.execute(select(store.c.id).with_for_update())
-            known = _blobs_place(connection)
-            if known is not None:
-                return known
-            connection.execute(update(store).values(blobs=dict(place)))
-        return place
+            known = connection.execute(select(store.c.blobs).with_for_update()).scalar()
+            if known is None:
+                connection.execute(update(store).values(blobs=dict(place)))
+        self._place = place if known is None else known
+        return self._place
 
     def watch(self) -> Watch | None:
         return self._database.dialect.watch()
 
     def close(self) -> None:
         self._database.close()
-
-
-def _blobs_place(connection: Connection) -> Mapping[str, Any] | None:
-    place: Mapping[str, Any] | None = connection.execute(select(store.c.blobs)).scalar()
-    return place

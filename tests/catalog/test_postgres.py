@@ -118,7 +118,7 @@ def test_a_missing_database(postgres: PostgresServer) -> None:
 
 
 def test_an_empty_database(postgres: PostgresServer, empty: str) -> None:
-    assert "artifactfs init" in refused(NotAStoreError, SqlCatalog.open, postgres.url(empty))
+    assert "artifactfs init" in refused(migrations.EmptyError, SqlCatalog.open, postgres.url(empty))
     assert postgres.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database=empty) == []
 
 
