@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from artifactfs.mount.fuse.notices import MountGoneError, Notices
 from artifactfs.mount.fuse.protocol import Opcode
 from artifactfs.mount.shown.nodes import ROOT, Kind, node_id
 from artifactfs.mount.tree import Tree
+from artifactfs.reach import Part
 from artifactfs.records import Edit
 
 DEADLINE = 60.0
@@ -315,6 +317,37 @@ def test_where_nothing_is_heard_it_asks_as_often_as_the_tree_does(
             assert until(lambda: memory.newest_change == catalog.last_change())
     finally:
         serving.end()
+
+
+def test_a_watch_that_was_lost_is_replaced_as_soon_as_the_catalog_answers(
+    catalog: SqlCatalog, owner: int, device: Device, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    herald = herald_of(catalog, device, memory)
+    reach = herald._tree.reach
+    herald._look()
+    lost = herald._watch
+    assert lost is not None
+    lost.is_lost = True
+    catalog.set_aliases(owner, 0, ["one"], [])
+    told, end = os.pipe()
+    assert not herald._is_over(told, DEADLINE)
+    os.close(told)
+    os.close(end)
+    reach.failed(Part.CATALOG, UnavailableError("gone"), time.monotonic_ns())
+    watch = catalog.watch
+    monkeypatch.setattr(catalog, "watch", lambda: pytest.fail("it is out of reach"))
+    herald._look()
+    assert herald._watch is None
+    reach.answered(Part.CATALOG)
+
+    def watch_late() -> Any:
+        catalog.set_aliases(owner, 0, ["meanwhile"], [])
+        return watch()
+
+    monkeypatch.setattr(catalog, "watch", watch_late)
+    herald._look()
+    assert herald._watch is not None and memory.newest_change == catalog.last_change()
+    herald._watch.close()
 
 
 def test_it_ends_when_the_mount_is_gone(catalog: SqlCatalog, owner: int, device: Device, memory: Memory) -> None:

@@ -33,7 +33,7 @@ TORN = (errno.ENOTCONN, errno.ENOENT, errno.EIO, errno.ECONNABORTED)
 class Hand:
     """A process that does what it is told to the store."""
 
-    def __init__(self, store: Path, environment: dict[str, str]) -> None:
+    def __init__(self, store: Path | str, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(HAND), str(store)],
             stdin=subprocess.PIPE,

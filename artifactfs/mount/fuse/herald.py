@@ -71,7 +71,7 @@ class Herald:
     def _look(self) -> float:
         """Tell what is new; for how many seconds nothing has to be looked at again."""
         try:
-            change = self._tree.last_change()
+            change = self._newest()
             if change != self._told:
                 self._tell(change)
             self._tell_again()
@@ -89,6 +89,15 @@ class Herald:
                 pause = min(pause, max(self._tree.reach.rest(part), _SHORTEST_PAUSE))
         return pause
 
+    def _newest(self) -> int:
+        """The catalog's newest change. Where nothing tells of the next ones, that is mended as soon as it can be."""
+        change = self._tree.last_change()
+        if self._watch is None and not self._tree.reach.is_lost(Part.CATALOG):
+            self._watch = self._tree.watch()
+            if self._watch is not None:  # of what was committed meanwhile it does not tell
+                change = self._tree.last_change()
+        return change
+
     def _is_over(self, ended: int, seconds: float) -> bool:
         """Wait for a change, so long at most; True when there is nothing more to do."""
         waiting = select.poll()
@@ -101,8 +110,6 @@ class Herald:
             if self._watch.is_lost:
                 self._watch.close()
                 self._watch = None
-        elif self._watch is None:
-            self._watch = self._tree.watch()
         return ended in ready
 
     def _fail(self, error: Error) -> None:
