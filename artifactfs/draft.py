@@ -92,6 +92,8 @@ class Draft:
         self.ttl: int | None = INHERIT_TTL
         self.originals: dict[bytes, list[str]] = {}
         self.added: dict[str, str] = {}
+        self.on_staged: Callable[[], None] | None = None
+        """Called after each file that was copied into staging, in the thread that adds it; what it raises ends that."""
         self._staging_root = staging_root
         self._memory = memory
         self._learned: list[Unchanged] = []
@@ -360,6 +362,8 @@ class Draft:
         on_bytes = None if progress is None else lambda count: progress.advance(0, count)
         if policy == "mutable":
             hashed = self.staging().take_file(source, before, path, algorithm, on_bytes)
+            if self.on_staged is not None:
+                self.on_staged()
         else:
             try:
                 hashed = copy_and_hash(source, None, before.st_size, algorithm, on_bytes=on_bytes)

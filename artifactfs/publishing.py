@@ -10,6 +10,9 @@ before it leaves objects for garbage collection and a staging directory for the 
 An incremental version is laid on the one that is `latest`. Its commit says which that was; when another one is by then,
 it is laid on that, and steps 2 to 4 are done for the new manifest only.
 
+Where bytes travel, steps 1, 3 and 4 begin while the draft is still being filled, for what is final in staging, if it is
+filled to be logged at once (`sending`). What is never logged then is left as by a crash.
+
 Several processes make one version so: each does steps 1 to 4 for its draft, and 5 keeps manifest and pins as a part,
 which outlives the process. The one that finishes reads the parts, joins them (proposal.py), pins what they pin, and its
 commit drops them. The log id of that commit is made of the distributed id and the number of versions made with it
@@ -24,10 +27,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from . import sessions
 from . import staging as staging_areas
+from .blobs.packs import PACK_LIMIT
 from .blobs.protocol import Blobs
 from .catalog.protocol import Catalog
 from .commits import Commits
 from .digest import blob_digest
+from .draft import Draft
 from .errors import BaseMovedError, ConflictError, NotFoundError
 from .manifest import Manifest
 from .names import shown
@@ -38,6 +43,9 @@ from .sessions import DISTRIBUTED_LEASE, Session
 from .upload import Upload
 
 Made = Callable[[Version, Manifest, Iterable[StoredBlob]], None]
+
+_AHEAD = PACK_LIMIT
+"""Bytes that were staged from which on they are sent, pinned together."""
 
 _ATTEMPTS = 100
 """Each is lost to another process that finished a version meanwhile."""
@@ -64,6 +72,7 @@ class Publisher:
         self._staging_root = staging_root
         self._clock = clock
         self._manifest_at = manifest_at
+        self._ahead: dict[Draft, _Ahead] = {}
         self._commits = Commits(catalog, manifest_at)
 
     @nogc
@@ -212,7 +221,38 @@ class Publisher:
             yield session
 
     @contextlib.contextmanager
+    def sending(self, draft: Draft) -> Iterator[None]:
+        """For filling a draft and logging it: what is staged in here travels while more is. Filling then raises what
+        publishing does, too."""
+        ahead = self._ahead[draft] = _Ahead(draft, lambda: self._upload_of(draft, Session(self._catalog, self._clock)))
+        draft.on_staged = ahead.look
+        try:
+            yield
+        except BaseException as error:
+            ahead.give_up(type(error))
+            raise
+        else:
+            ahead.give_up(Exception)  # no version was to be made
+        finally:
+            draft.on_staged = None
+            self._ahead.pop(draft, None)
+
+    def _upload_of(self, draft: Draft, session: Session) -> Upload:
+        return Upload(self._catalog, self._blobs, self._location, draft, session)
+
+    @contextlib.contextmanager
     def _upload(self, order: Order) -> Iterator[Upload]:
+        ahead = self._ahead.get(order.draft)
+        upload = None if ahead is None else ahead.upload
+        if ahead is not None and upload is not None:
+            upload.progress = order.progress
+            try:
+                yield upload
+            except BaseException as error:
+                ahead.give_up(type(error))
+                raise
+            ahead.upload = None  # its session ended with the commit
+            return
         with self._session() as session:
             yield Upload(self._catalog, self._blobs, self._location, order.draft, session, order.progress)
 
@@ -232,3 +272,31 @@ class Publisher:
         """Take away what dead loggers left: their staging directories, their sessions, and parts that nobody joined."""
         staging_areas.sweep(self._staging_root)
         sessions.sweep(self._catalog, self._clock())
+
+
+class _Ahead:
+    """The upload that begins while its draft is filled, once there is enough to send; `begin` makes it."""
+
+    def __init__(self, draft: Draft, begin: Callable[[], Upload]) -> None:
+        self.upload: Upload | None = None
+        self._draft = draft
+        self._begin = begin
+        self._sent = 0
+
+    def look(self) -> None:
+        """Send what is final in staging, if that is much."""
+        final = self._draft.staging().final
+        if final - self._sent < _AHEAD:
+            return
+        self._sent = final
+        if self.upload is None:
+            self.upload = self._begin()
+        self.upload.send_ahead()
+
+    def give_up(self, kind: type[BaseException]) -> None:
+        """Send no more, as an exception of that kind ends the log, and end its session."""
+        upload, self.upload = self.upload, None
+        if upload is not None:
+            upload.give_up(kind)
+            if issubclass(kind, Exception):  # else as in Publisher._session
+                upload.session.end()

@@ -49,6 +49,8 @@ class Staging:
         self._keeps = keep is not None
         self.packs: list[SealedPack] = []
         self.files: dict[bytes, StagedFile] = {}
+        self.final = 0
+        """Bytes that were staged here and change no more: of closed packs, and of files."""
         self._writer: PackWriter | None = None
         self._packed: set[bytes] = set()
         self._count = 0
@@ -135,6 +137,7 @@ class Staging:
                     self.packs.append(self._writer.finish())
                 except OSError as error:
                     raise storage_error(error, self.directory) from None
+                self.final += self.packs[-1].size
             self._writer = None
 
     def sync(self) -> None:
@@ -233,6 +236,7 @@ class Staging:
         except OSError as error:
             raise storage_error(error, self.directory) from None
         self.files[blob] = StagedFile(settled, size)
+        self.final += size
 
     def _copy(
         self,

@@ -170,6 +170,15 @@ class Store(Contents):
         self._check_writable()
         return Staging(self.staging_root)
 
+    def sending(self, draft: Draft) -> AbstractContextManager[None]:
+        """For filling a draft and logging it here at once: what is staged travels while more is, where bytes travel.
+
+        What is not logged then stays in the bucket as after a crash, for garbage collection. Filling raises what
+        publishing does, too. Elsewhere, as in a directory, this does nothing.
+        """
+        travels = self.writable and self.cache is not None
+        return self._publisher.sending(draft) if travels else contextlib.nullcontext()
+
     def log(
         self,
         draft: Draft,

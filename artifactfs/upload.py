@@ -3,12 +3,15 @@
 What is needed is pinned first, which tells what the store has already. The rest is staged where it was not copied yet,
 and packs and files become objects, durable. Nothing refers to them before the commit; what is pinned cannot be
 collected meanwhile. The draft's staging stays as it is, so that a log that fails can be tried again.
+
+That may begin while the draft is still being filled, with what is final there (`send_ahead`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping
@@ -27,7 +30,7 @@ from .outbox import Outbox
 from .records import Location, PackRecord, PinAnswer, StoredBlob
 from .sessions import Session
 from .sources import open_source
-from .staging import Staging
+from .staging import StagedFile, Staging
 
 _MANIFEST_LEVEL = 3
 _ABSENT = 32
@@ -57,13 +60,16 @@ class Upload:
         """What was taken last."""
         self.stored: list[StoredBlob] = []
         self.packs: list[PackRecord] = []
+        self.progress = progress
         self._catalog = catalog
         self._blobs = blobs
         self._location = location
         self._draft = draft
-        self._progress = progress
         self._pinned: Mapping[bytes, int] = {}
         self._absent = 0
+        self._outbox: Outbox | None = None
+        self._seen_packs = 0
+        self._seen_files = 0
 
     @property
     def pinned(self) -> int:
@@ -87,15 +93,44 @@ class Upload:
         self.manifest = manifest
         return blob
 
+    def send_ahead(self) -> None:
+        """Pin what the draft staged and will not change, and begin to publish it; waits for nothing but the catalog.
+
+        Raises what the catalog raises, and what publishing raised of what was sent so before.
+        """
+        area = self._draft.staging()
+        packs = area.packs[self._seen_packs :]
+        files = dict(itertools.islice(area.files.items(), self._seen_files, None))
+        self._seen_packs += len(packs)
+        self._seen_files += len(files)
+        needed = {blob: length for pack in packs for blob, (_, length) in pack.blobs.items()}
+        needed |= {blob: file.size for blob, file in files.items()}
+        moves = self._moves(packs, files, self._pin(needed))
+        if self._outbox is None:
+            self._outbox = Outbox(self._publish, self.session.keep_alive)
+        for move in moves:
+            self._outbox.offer(*move)
+
+    def give_up(self, kind: type[BaseException]) -> None:
+        """Publish nothing more of what was sent ahead, as an exception of that kind ends the log."""
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.__exit__(kind, None, None)
+
     def _take(self, area: Staging, needed: Mapping[bytes, int]) -> None:
-        if self._pinned:
-            needed = {blob: size for blob, size in needed.items() if blob not in self._pinned}
-        pins = self._catalog.pin(self.session.id, needed)
-        self._pinned = {**self._pinned, **needed} if self._pinned else needed
+        pins = self._pin(needed)
         self._stage_missing(area, pins)
         self._move(area, pins)
         self._blobs.sync()
         self.session.keep_alive()
+
+    def _pin(self, needed: Mapping[bytes, int]) -> PinAnswer:
+        """Pin those that are not pinned yet."""
+        if self._pinned:
+            needed = {blob: size for blob, size in needed.items() if blob not in self._pinned}
+        pins = self._catalog.pin(self.session.id, needed)
+        self._pinned = {**self._pinned, **needed} if self._pinned else needed
+        return pins
 
     def _stage_missing(self, area: Staging, pins: PinAnswer) -> None:
         """Stage what is needed and lies neither in the store nor in staging: files that were added but not copied.
@@ -132,10 +167,12 @@ class Upload:
                 return
         raise refusal or SourceChangedError(f"{shown(paths[0])} changed since it was added; add it again")
 
-    def _move(self, area: Staging, pins: PinAnswer) -> None:
-        """Make objects of the staged packs and files that are to be uploaded."""
+    def _moves(
+        self, packs: Iterable[SealedPack], files: Mapping[bytes, StagedFile], pins: PinAnswer
+    ) -> list[tuple[str, str, int]]:
+        """Which staged packs and files are to be uploaded, as what; noted as stored."""
         moves: list[tuple[str, str, int]] = []
-        for pack in area.packs:
+        for pack in packs:
             wanted = pins.upload.keys() & pack.blobs.keys()
             if not wanted:
                 continue
@@ -148,22 +185,31 @@ class Upload:
             for blob in wanted:
                 offset, length = chosen.blobs[blob]
                 self.stored.append(StoredBlob(blob, length, pins.upload[blob], Location(name, offset, length)))
-        for blob, file in area.files.items():
+        for blob, file in files.items():
             if blob in pins.upload:
                 generation = pins.upload[blob]
                 name = blob_object(blob, generation)
                 moves.append((name, file.path, file.size))
                 self.stored.append(StoredBlob(blob, file.size, generation, Location(name, 0, file.size)))
-        if len(moves) <= 2 and sum(size for *_, size in moves) < _LITTLE:
-            for name, path, size in moves:
-                self._publish(name, path, size)
+        return moves
+
+    def _move(self, area: Staging, pins: PinAnswer) -> None:
+        """Make objects of the staged packs and files that are to be uploaded, and wait for those sent ahead."""
+        moves = self._moves(area.packs, area.files, pins)
+        size = sum(size for *_, size in moves)
+        outbox, self._outbox = self._outbox, None
+        if outbox is None and len(moves) <= 2 and size < _LITTLE:
+            for move in moves:
+                self._publish(*move)
             return
-        progress, told = self._progress, None
+        if outbox is None:
+            outbox = Outbox(self._publish, self.session.keep_alive)
+        progress = self.progress
         if progress is not None:
-            progress.start(f"storing {self._draft.name}", None, sum(size for *_, size in moves))
-            told = functools.partial(progress.advance, 0)
+            progress.start(f"storing {self._draft.name}", None, outbox.size + size)
+            outbox.on_bytes = functools.partial(progress.advance, 0)
         try:
-            with Outbox(self._publish, self.session.keep_alive, told) as outbox:
+            with outbox:
                 for move in moves:
                     outbox.put(*move)
         finally:

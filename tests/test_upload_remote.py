@@ -23,14 +23,14 @@ from servers.seaweed import Seaweed
 from servers.tcpproxy import TcpProxy
 
 from artifactfs import draft as drafts
-from artifactfs import unchanged
+from artifactfs import publishing, unchanged
 from artifactfs import upload as uploads
 from artifactfs.artifact import Artifact
 from artifactfs.blobs.bucket.blobs import BucketBlobs
 from artifactfs.blobs.bucket.service import ObstoreService
 from artifactfs.blobs.packs import SMALL
 from artifactfs.connect import connect, create_store
-from artifactfs.errors import NotFoundError
+from artifactfs.errors import NoSpaceError, NotFoundError, SourceMissingError
 from artifactfs.records import Membership
 from artifactfs.store import Store
 from artifactfs.transfer import Transfer
@@ -144,7 +144,7 @@ def there(store: Store) -> set[str]:
 
 KILLED = """
 import os, signal, sys, threading
-from artifactfs import connect
+from artifactfs import connect, publishing
 from artifactfs.artifact import Artifact
 from artifactfs.blobs.bucket.blobs import BucketBlobs
 
@@ -161,16 +161,21 @@ def killed(self, name, source):
 
 BucketBlobs.publish = killed
 store = connect({location!r})
+publishing._AHEAD = {ahead}
 artifact = Artifact("data", "dataset", staging_root=lambda: store.staging_root)
-artifact.add_dir({tree!r})
-store.log(artifact.draft, entity="me", project="demo")
+with store.sending(artifact.draft):
+    artifact.add_dir({tree!r})
+    store.log(artifact.draft, entity="me", project="demo")
 """
 
 
+@pytest.mark.parametrize("ahead", [0, 1 << 40], ids=["sent while it was staged", "staged first"])
 @pytest.mark.parametrize("left", [1, 6, 13])
-def test_an_interrupted_log_sends_only_what_is_missing(tmp_path: Path, location: str, sent: Sent, left: int) -> None:
+def test_an_interrupted_log_sends_only_what_is_missing(
+    tmp_path: Path, location: str, sent: Sent, left: int, ahead: int
+) -> None:
     tree = write(tmp_path / "tree", FILES)
-    program = KILLED.format(left=left, location=location, tree=str(tree))
+    program = KILLED.format(left=left, location=location, tree=str(tree), ahead=ahead)
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=240, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done
     with contextlib.closing(connect(location)) as store:
@@ -205,6 +210,112 @@ def test_what_others_brought_is_not_looked_for_without_end(
     membership = log(team, write(tmp_path / "tree", files))
     assert contents(team, membership) == files
     assert 3 <= len(looks) <= 3 + 8  # so many may look at once
+
+
+# -- a log that sends while it stages
+
+AHEAD: Files = {f"{number:02d}": noise(SMALL + number, f"ahead{number}") for number in range(16)}
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four files of AHEAD are enough to be sent ahead."""
+    monkeypatch.setattr(publishing, "_AHEAD", 4 * SMALL)
+
+
+def fill_and_log(store: Store, root: Path) -> Membership:
+    """As the program does where it is given a path."""
+    draft = Artifact("data", "dataset", staging_root=lambda: store.staging_root).draft
+    try:
+        with store.sending(draft):
+            draft.add_dir(root)
+            return store.log(draft, **ME)[0]
+    finally:
+        draft.close()
+
+
+def test_what_is_staged_travels_while_more_is(
+    tmp_path: Path, team: Store, sent: Sent, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, open_source = threading.Event(), drafts.open_source
+    publish = BucketBlobs.publish
+
+    def published(self: BucketBlobs, name: str, source: str) -> None:
+        publish(self, name, source)
+        arrived.set()
+
+    def opened(name: str, **rest: Any) -> Any:
+        if rest["shown_as"].endswith("/15"):
+            assert arrived.wait(PATIENCE), "nothing travels before all is staged"
+        return open_source(name, **rest)
+
+    monkeypatch.setattr(BucketBlobs, "publish", published)
+    monkeypatch.setattr(drafts, "open_source", opened)
+    membership = fill_and_log(team, write(tmp_path / "tree", AHEAD))
+    assert contents(team, membership) == AHEAD
+    assert len(sent.names()) == len(set(sent.names())) == 17  # a pack with the manifest too
+    assert set(sent.names()) == there(team)
+    assert team.catalog.sessions() == [] and os.listdir(team.staging_root) == []
+
+
+def test_a_log_again_sends_nothing_ahead(tmp_path: Path, team: Store, sent: Sent, eager: None) -> None:
+    tree = write(tmp_path / "tree", AHEAD)
+    first = fill_and_log(team, tree)
+    sent.keys.clear()
+    assert fill_and_log(team, tree) == first
+    assert sent.names() == [] and team.catalog.sessions() == []
+    write(tree, {"15": b"other"})
+    second = fill_and_log(team, tree)
+    assert second.number == 1 and contents(team, second) == AHEAD | {"15": b"other"}
+    assert len(sent.names()) == 1
+
+
+def test_filling_that_fails_ends_what_was_sent_ahead(tmp_path: Path, team: Store, sent: Sent, eager: None) -> None:
+    tree = write(tmp_path / "tree", AHEAD)
+    (tree / "99").symlink_to("nowhere")
+    with pytest.raises(SourceMissingError):
+        fill_and_log(team, tree)
+    assert team.catalog.sessions() == [] and os.listdir(team.staging_root) == []
+    with pytest.raises(NotFoundError):
+        team.resolve("data", **ME)
+    before = there(team)
+    (tree / "99").unlink()
+    sent.keys.clear()
+    assert contents(team, fill_and_log(team, tree)) == AHEAD
+    assert set(sent.names()).isdisjoint(before)
+
+
+def test_what_cannot_be_sent_ahead_is_one_error_and_is_sent_by_the_next_log(
+    tmp_path: Path, team: Store, sent: Sent, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = write(tmp_path / "tree", AHEAD)
+    publish, failed = BucketBlobs.publish, threading.Event()
+
+    def refused(self: BucketBlobs, name: str, source: str) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise NoSpaceError("the bucket is full")
+        publish(self, name, source)
+
+    monkeypatch.setattr(BucketBlobs, "publish", refused)
+    with pytest.raises(NoSpaceError, match="the bucket is full"):
+        fill_and_log(team, tree)
+    assert failed.is_set()
+    assert team.catalog.sessions() == [] and os.listdir(team.staging_root) == []
+    before = there(team)
+    sent.keys.clear()
+    assert contents(team, fill_and_log(team, tree)) == AHEAD
+    assert set(sent.names()).isdisjoint(before) and there(team) == before | set(sent.names())
+
+
+def test_a_directory_is_sent_nothing_ahead(tmp_path: Path, store: Store, eager: None) -> None:
+    draft = Artifact("data", "dataset", staging_root=lambda: store.staging_root).draft
+    with store.sending(draft):
+        draft.add_dir(write(tmp_path / "tree", AHEAD))
+        assert store.catalog.sessions() == [] and there(store) == set()
+        membership, _ = store.log(draft, **ME)
+    draft.close()
+    assert contents(store, membership) == AHEAD
 
 
 # -- a log of what is there

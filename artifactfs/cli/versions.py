@@ -165,10 +165,10 @@ def _draft(invocation: Invocation, order: Order, contents: Contents | None) -> I
     )
     _describe(draft, order)
     try:
-        invocation.store(create=True)
-        if contents is not None:
-            fill(invocation, draft, contents)
-        yield draft
+        with invocation.store(create=True).sending(draft):
+            if contents is not None:
+                fill(invocation, draft, contents)
+            yield draft
     finally:
         draft.close()
 
