@@ -1,6 +1,8 @@
 """ReachedBlobs: blobs that may go out of reach, and tell when they answer (reach.py).
 
-That they do not answer tells whoever reads, when all that was tried came to nothing.
+That they do not answer tells whoever reads, when all that was tried came to nothing. Credentials that are accepted for
+nothing there, as when they expired, are out of reach too: that ends when they are renewed. One object that is refused
+while others are given is not.
 """
 
 from __future__ import annotations
@@ -8,12 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..digest import Buffer
-from ..errors import DamageError
+from ..errors import DamageError, Error, NotAllowedError, UnavailableError
 from ..reach import Part, Reach
-from .protocol import Blobs, journal_object
-
-_NO_OBJECT = journal_object(0)
-"""The name of an object that no store has: changes are counted from 1."""
+from .bucket.blobs import MARKER
+from .protocol import Blobs
 
 
 class ReachedBlobs:
@@ -22,7 +22,8 @@ class ReachedBlobs:
     def __init__(self, blobs: Blobs, reach: Reach) -> None:
         self._blobs = blobs
         self._reach = reach
-        reach.ask_blobs = lambda: blobs.read(_NO_OBJECT, 0, 1)
+        # The marker is there: of what is not, who may not list a bucket is told that it is not allowed.
+        reach.ask_blobs = lambda: blobs.read(MARKER, 0, 1)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._blobs, name)
@@ -33,5 +34,20 @@ class ReachedBlobs:
         except DamageError:  # which a missing object is too
             self._reach.answered(Part.BLOBS)
             raise
+        except NotAllowedError as refusal:
+            if self._is_shut():
+                raise UnavailableError(str(refusal)) from None
+            self._reach.answered(Part.BLOBS)
+            raise
         self._reach.answered(Part.BLOBS)
         return data
+
+    def _is_shut(self) -> bool:
+        """Whether nothing is given, not even what every reader of the store may have."""
+        try:
+            self._reach.ask_blobs()
+        except DamageError:
+            return False
+        except Error:
+            return True
+        return False

@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,37 @@ def test_uploads_in_flight_are_bounded_in_memory() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(upload, [30, 60, 100, 250, 10] * 20))
     assert most <= 100 and memory._held == 0
+
+
+# -- credentials that are renewed
+
+
+def test_keys_that_are_renewed_in_their_file_are_used(
+    stub: StubS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_KEYS_HOLD", timedelta(0))  # asked for with each request
+    file, good, answer = tmp_path / "credentials", "first", stub.answer
+
+    def write(key: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s\naws_session_token = {key}\n")
+
+    def checked(method: str, path: str, headers: Any, body: bytes) -> Any:
+        known = f"Credential={good}/" in headers["Authorization"] and headers["x-amz-security-token"] == good
+        return answer(method, path, headers, body) if known else refusal(400, "ExpiredToken")
+
+    monkeypatch.setattr(stub, "answer", checked)
+    write("first")
+    blobs = BucketBlobs(stub.url(), environment={"AWS_SHARED_CREDENTIALS_FILE": str(file)}, patience=0)
+    blobs.put(NAME, b"data")
+    good = "second"
+    with pytest.raises(NotAllowedError, match="have expired"):
+        blobs.read(NAME, 0, 4)
+    file.write_text("[default]\n")  # as it is for a moment while it is written
+    with pytest.raises(NotAllowedError, match="have expired"):
+        blobs.read(NAME, 0, 4)
+    write("second")
+    time.sleep(0.2)  # obstore asks for them ten times a second at most
+    assert bytes(blobs.read(NAME, 0, 4)) == b"data"
 
 
 # -- what the service says it got

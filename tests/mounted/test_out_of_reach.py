@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ from conftest import end, no_fuse, take_down, until
 from servers.faultproxy import FaultProxy
 from servers.postgres import PostgresServer
 from servers.seaweed import Seaweed
+from servers.stubs3 import StubS3, refusal
 from servers.tcpproxy import TcpProxy
 
 from artifactfs.artifact import Artifact
@@ -233,6 +235,33 @@ def begins(path: Path, offset: int) -> int | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def test_credentials_that_expire_under_a_mount(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = no_fuse()
+    if reason:
+        pytest.skip(reason)
+    for key, value in StubS3.environment.items():
+        if key.startswith("AWS_"):
+            monkeypatch.setenv(key, value)
+    with contextlib.closing(StubS3()) as stub:
+        place = Place(tmp_path, own_home / ".local/state/artifactfs", blobs=stub.url())
+        with contextlib.closing(place):
+            place.log("seen", "new", "best", large=LARGE)
+            mount = place.mount()
+            large = mount / SEEN / "v1/large.bin"
+            look(mount)
+            assert begins(large, 0) is None
+            stub.refuse = lambda method, key: refusal(400, "ExpiredToken")
+            assert begins(large, 9 << 20) == errno.EIO
+            assert until(lambda: place.lost(mount) == {"blobs"})
+            look(mount)
+            assert begins(large, 0) is None and begins(large, 5 << 20) == errno.EIO
+            stub.refuse = lambda method, key: None
+            assert begins(large, 9 << 20) is None
+            assert until(lambda: not place.lost(mount))
+            assert place.said("have expired") == place.said("the blobs are out of reach") == 1
+            assert place.said("the blobs answer again") == 1 and place.said("answered E") == 0
 
 
 def test_a_database_or_a_bucket_that_is_gone(far: tuple[Place, TcpProxy, FaultProxy]) -> None:

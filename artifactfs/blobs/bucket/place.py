@@ -14,9 +14,9 @@ from __future__ import annotations
 import configparser
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import orjson
@@ -102,6 +102,14 @@ class BucketPlace:
         return key[len(self.prefix) + 1 :] if self.prefix else key
 
 
+class Keys(NamedTuple):
+    """Credentials of AWS; temporary ones have a token."""
+
+    key: str
+    secret: str
+    token: str | None
+
+
 @dataclass(frozen=True)
 class Access:
     """What a client of the service is made with: its settings, credentials among them, and who fetches more of them."""
@@ -110,6 +118,8 @@ class Access:
     allow_http: bool
     profile: str | None = None
     """The profile of AWS whose credentials only boto3 knows how to get."""
+    renewed: Callable[[], Keys | None] | None = field(default=None, repr=False, compare=False)
+    """Reads the keys of AWS anew, where they are in a file that others may renew; None while it has none."""
 
 
 def access(place: BucketPlace, environment: Mapping[str, str]) -> Access:
@@ -206,11 +216,11 @@ def _s3(place: BucketPlace, variables: _Variables, asked: str) -> Access:
     if not key and variables.first("AWS_WEB_IDENTITY_TOKEN_FILE") and variables.first("AWS_ROLE_ARN"):
         return Access(settings, plain)  # the client reads these itself
     if not key:
-        key, secret = profiles.value("aws_access_key_id"), profiles.value("aws_secret_access_key")
-        token = profiles.value("aws_session_token")
+        keys = profiles.keys()
+        if keys is not None:
+            return Access(settings | _as_settings(keys), plain, renewed=lambda: _AwsProfiles(variables).keys())
     if key and secret:
-        settings |= {"access_key_id": key, "secret_access_key": secret}
-        return Access(settings | ({"session_token": token} if token else {}), plain)
+        return Access(settings | _as_settings(Keys(key, secret, token)), plain)
     if profiles.elsewhere():
         return Access(settings, plain, profile=profiles.name)
     if variables.first("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
@@ -223,6 +233,11 @@ def _s3(place: BucketPlace, variables: _Variables, asked: str) -> Access:
         f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put them into {profiles.file} "
         "(on a machine whose role may read it: ?credentials=instance)",
     )
+
+
+def _as_settings(keys: Keys) -> dict[str, Any]:
+    found = {"access_key_id": keys.key, "secret_access_key": keys.secret}
+    return found | ({"session_token": keys.token} if keys.token else {})
 
 
 class _AwsProfiles:
@@ -241,6 +256,10 @@ class _AwsProfiles:
 
     def value(self, key: str) -> str | None:
         return next((section[key] for section in self._sections if section.get(key)), None)
+
+    def keys(self) -> Keys | None:
+        key, secret = self.value("aws_access_key_id"), self.value("aws_secret_access_key")
+        return Keys(key, secret, self.value("aws_session_token")) if key and secret else None
 
     def elsewhere(self) -> bool:
         """Whether the profile says where its credentials come from: a program, another role, a sign-on."""

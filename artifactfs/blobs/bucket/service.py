@@ -17,13 +17,13 @@ import queue
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ...digest import Buffer
 from ...errors import Error, InvalidConfigError, MissingBlobError, StoreError, UnavailableError
 from .errors import service_error
-from .place import Access, BucketPlace
+from .place import Access, BucketPlace, Keys
 
 _T = TypeVar("_T")
 
@@ -40,6 +40,9 @@ _MOST_PARTS = 9000  # S3 takes 10,000
 _WRITE_ALLOWANCE = 4.0  # a part is four blocks
 _MUCH = 8 << 20
 """Bytes that were put, from which on it is worth the while to give their memory back."""
+
+_KEYS_HOLD = timedelta(minutes=6)
+"""For how long obstore is told that keys from a file are good. It asks again when less than five minutes are left."""
 
 _CONNECT_LIMIT = timedelta(seconds=5)
 _LIST_PAGE = 1000
@@ -382,6 +385,8 @@ def _store(place: BucketPlace, access: Access, timeout: float, **settings: Any) 
     more: dict[str, Any] = {}
     if access.profile is not None:
         more["credential_provider"] = _boto3_credentials(place, access.profile)
+    elif access.renewed is not None:
+        more["credential_provider"] = _Renewed(access.renewed)
     return make(
         place.bucket,
         config={**access.settings, **settings},
@@ -397,6 +402,21 @@ def _store(place: BucketPlace, access: Access, timeout: float, **settings: Any) 
         },
         **more,
     )
+
+
+class _Renewed:
+    """Keys from a file, read again now and then: temporary ones are renewed there, and a mount outlives them."""
+
+    def __init__(self, renewed: Callable[[], Keys | None]) -> None:
+        self._renewed = renewed
+        self._last: Keys | None = None
+
+    def __call__(self) -> dict[str, Any]:
+        with contextlib.suppress(Error):
+            self._last = self._renewed() or self._last  # while it is being written it may say nothing
+        key, secret, token = self._last or ("", "", None)
+        until = datetime.now(timezone.utc) + _KEYS_HOLD
+        return {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": until}
 
 
 def _boto3_credentials(place: BucketPlace, profile: str) -> Any:
