@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
@@ -14,16 +15,19 @@ from catalogs import PostgresPlace, digest_of, log, rows_of, run_record
 from children import Child
 from servers.postgres import Databases, PostgresServer, running_server
 
-from artifactfs.catalog import schema
+from artifactfs.catalog import schema, tickets
 from artifactfs.catalog.queries import SqlCatalog
 from artifactfs.records import CollectionEdit, Edit, RunEdit
 
 DEADLINE = 60.0
 
+Record = Callable[..., None]
+
 
 class Cutter:
     """A proxy before a server. From `cut` on it counts what clients send, piece by piece, each of which is a step of a
-    transaction; the step of that number is lost on its way, or is executed and its answer lost."""
+    transaction; the step of that number is lost on its way, or is executed and its answer lost. `forgets` is the share
+    of commits whose answers are lost too."""
 
     def __init__(self, port: int) -> None:
         self._server = ("127.0.0.1", port)
@@ -34,6 +38,8 @@ class Cutter:
         self._loses_answer = False
         self.seen = 0
         self.cuts = 0
+        self.forgets = 0.0
+        self._chance = random.Random(5)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self, step: int | None, *, loses_answer: bool = False) -> None:
@@ -60,11 +66,12 @@ class Cutter:
             while data := client.recv(1 << 20):
                 with self._guard:
                     self.seen += 1
-                    is_cut = self.seen == self._step
+                    is_forgotten = b"COMMIT" in data and self._chance.random() < self.forgets
+                    is_cut = is_forgotten or self.seen == self._step
                     self.cuts += is_cut
                 if not is_cut:
                     server.sendall(data)
-                elif self._loses_answer:
+                elif is_forgotten or self._loses_answer:
                     # The client hears nothing more; the server gets the step, and has done it when it says so. (Of
                     # several steps that are sent at once it says so only after the last.)
                     with suppress(OSError):
@@ -95,6 +102,18 @@ def database(databases: Databases) -> Iterator[str]:
     name = databases.take()
     yield name
     databases.give_back(name)
+
+
+@pytest.fixture
+def record(record_property: Callable[[str, object], None]) -> Record:
+    """Tell figures of a test: in its output, and in a report."""
+
+    def tell(**figures: int) -> None:
+        print(", ".join(f"{name} {figure}" for name, figure in figures.items()))
+        for name, figure in figures.items():
+            record_property(name, figure)
+
+    return tell
 
 
 @pytest.fixture
@@ -174,7 +193,7 @@ ONLY_WITH_TORTURE = {"alias", "edit", "rename", "delete", "run", "use"}
 
 @pytest.mark.parametrize("act", CALLS, ids=lambda act: act.replace(" ", "-"))
 def test_a_cut_at_every_step(
-    act: str, cutter: Cutter, through: SqlCatalog, databases: Databases, database: str, torture: bool
+    act: str, cutter: Cutter, through: SqlCatalog, databases: Databases, database: str, torture: bool, record: Record
 ) -> None:
     """Each call is whole, and done once, wherever its connection is cut, both ways."""
     if act in ONLY_WITH_TORTURE and not torture:
@@ -198,10 +217,19 @@ def test_a_cut_at_every_step(
             CALLS[act](through, ids)
             assert cutter.cuts == 1
             assert seen(through) == expected, (step, loses_answer)
+    record(steps=steps, cuts=2 * len(chosen))
 
 
 def storm(url: str, who: int, rounds: int, say: Callable[[str], None]) -> None:
     """Log, alias, link and delete in the collections of all others; every call must succeed, whatever happens."""
+    found: list[bool] = []
+    is_recorded = tickets.is_recorded
+
+    def look(*arguments: Any) -> bool:
+        found.append(is_recorded(*arguments))
+        return found[-1]
+
+    tickets.is_recorded = look  # in this process alone
     with closing(SqlCatalog.open(url, timeout=4 * DEADLINE)) as catalog:
         say("opened")
         for number in range(rounds):
@@ -216,11 +244,14 @@ def storm(url: str, who: int, rounds: int, say: Callable[[str], None]) -> None:
             if number % 3 == 2:
                 catalog.delete_version(made.collection.id, made.number, delete_aliases=True, force=False)
                 say(f"deleted {made.number} {made.version.digest}")
+    say(f"looked {len(found)} {sum(found)}")
 
 
-def check_storm(catalog: SqlCatalog, said: list[list[str]], children: int, rounds: int) -> None:
-    """Everything that was acknowledged is there once, and nothing else is."""
+def check_storm(catalog: SqlCatalog, said: list[list[str]], children: int, rounds: int) -> dict[str, int]:
+    """Everything that was acknowledged is there once, and nothing else is; in figures."""
     lines = [line.split(" ", 2) for of_child in said for line in of_child if line != "opened"]
+    figures = counted(catalog, lines) | {"processes": children, "calls": children * (3 * rounds + rounds // 3)}
+    assert (figures["lost"], figures["twice"]) == (0, 0)
     logged, linked, deleted = (
         {int(number): digest for word, number, digest in lines if word == wanted}
         for wanted in ("logged", "linked", "deleted")
@@ -246,6 +277,25 @@ def check_storm(catalog: SqlCatalog, said: list[list[str]], children: int, round
         len(linked),
         len(deleted),
     )
+    return figures
+
+
+def counted(catalog: SqlCatalog, lines: list[list[str]]) -> dict[str, int]:
+    """Of the versions and links that were said to be made: how many are not there, and how many are there more than
+    once; and of the commits whose answer was lost how many were found to be done."""
+    rows = rows_of(catalog)
+    digests = {row.id: row.digest for row in rows["versions"]}
+    versions, links = Counter(digests.values()), Counter(digests[row.version_id] for row in rows["links"])
+    gone = {digest for word, _, digest in lines if word == "deleted"}
+    lost = [digest for word, _, digest in lines if word == "logged" and not versions[digest]]
+    lost += [digest for word, _, digest in lines if word == "linked" and digest not in gone and not links[digest]]
+    looked = [(int(times), int(found)) for word, times, found in lines if word == "looked"]
+    return {
+        "lost": len(lost),
+        "twice": sum(count - 1 for count in (*versions.values(), *links.values())),
+        "answers_lost": sum(times for times, _ in looked),
+        "of_them_done": sum(found for _, found in looked),
+    }
 
 
 def ended(children: list[Child]) -> list[list[str]]:
@@ -254,14 +304,18 @@ def ended(children: list[Child]) -> list[list[str]]:
     return said
 
 
-def test_many_processes_whose_connections_are_cut(postgres: PostgresServer, database: str, torture: bool) -> None:
+def test_many_processes_whose_connections_are_cut(
+    postgres: PostgresServer, database: str, cutter: Cutter, torture: bool, record: Record
+) -> None:
     # So many and no more: a machine may be so slow that no transaction would get through between two of them.
     count, rounds, most = (64, 12, 1500) if torture else (8, 4, 60)
     url = postgres.url(database)
     PostgresPlace(url).create().close()
+    through = url.replace(f":{postgres.port}/", f":{cutter.port}/")
     chance = random.Random(3)
-    children = [Child(lambda say, who=who: storm(url, who, rounds, say)) for who in range(count)]
+    children = [Child(lambda say, who=who: storm(through, who, rounds, say)) for who in range(count)]
     assert [child.said.readline() for child in children] == ["opened\n"] * count
+    cutter.forgets = 0.1
     stop = threading.Event()
     cuts = 0
     busy = (
@@ -285,14 +339,14 @@ def test_many_processes_whose_connections_are_cut(postgres: PostgresServer, data
     finally:
         stop.set()
         cutting.join()
-    print(f"{cuts} connections cut")
-    assert cuts > 0
     with closing(PostgresPlace(url).open()) as catalog:
-        check_storm(catalog, said, count, rounds)
+        figures = check_storm(catalog, said, count, rounds)
+    record(connections_ended=cuts, commits_forgotten=cutter.cuts, **figures)
+    assert cuts > 0 and cutter.cuts >= figures["of_them_done"] > 0
 
 
-def test_a_server_that_is_killed_and_started_again(torture: bool) -> None:
-    count, rounds, kills = (16, 40, 10) if torture else (4, 12, 2)
+def test_a_server_that_is_killed_and_started_again(torture: bool, record: Record) -> None:
+    count, rounds, kills = (64, 12, 10) if torture else (4, 12, 2)
     with running_server() as server:
         url = server.url(server.new_database())
         PostgresPlace(url).create().close()
@@ -307,4 +361,5 @@ def test_a_server_that_is_killed_and_started_again(torture: bool) -> None:
             assert number < kills
         said = ended(children)
         with closing(PostgresPlace(url).open()) as catalog:
-            check_storm(catalog, [a + b for a, b in zip(lines, said, strict=True)], count, rounds)
+            every = [a + b for a, b in zip(lines, said, strict=True)]
+            record(kills=kills, **check_storm(catalog, every, count, rounds))
