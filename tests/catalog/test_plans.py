@@ -90,6 +90,17 @@ def test_the_few_blobs_that_are_not_live_are_found_by_an_index(place: SqlitePlac
     assert any("blobs_not_live" in step for step in plan(place, condemned))
 
 
+def test_what_is_condemned_and_not_pinned_is_found_by_indexes_alone(place: SqlitePlace) -> None:
+    # By session and digest, as the key of pins is, and in no order: with a join SQLite goes through all pins for each
+    # blob, and ordered by digest through all blobs (of a million: 0.3 ms, and 55 or 139 ms).
+    blobs, pins, sessions = schema.blobs, schema.pins, schema.sessions
+    pinned = select(pins.c.digest).where(pins.c.session_id.in_(select(sessions.c.id)), pins.c.digest == blobs.c.digest)
+    deletable = select(blobs.c.digest).where(blobs.c.state != literal_column("0"), ~pinned.exists())
+    steps = plan(place, deletable)
+    assert [step for step in steps if "SCAN" in step] == ["SCAN blobs USING COVERING INDEX blobs_not_live"]
+    assert "SEARCH pins USING PRIMARY KEY (session_id=? AND digest=?)" in steps
+
+
 @pytest.mark.parametrize("tags", [[], ["t"], ["t", "u"]])
 def test_a_page_is_read_in_the_order_of_an_index(place: SqlitePlace, tags: list[str]) -> None:
     for statement, table in (
