@@ -117,15 +117,25 @@ def connect_mounted(config: Config, reach: Reach) -> Store:
 
 
 def preload() -> None:
-    """Import what `connect` will, and open nothing: a process that forks others does so before."""
-    from .blobs import directory
-    from .catalog import queries, remembering
+    """Import all that `connect_mounted` will, and open nothing: a process that forks others does so before.
 
-    del directory, queries, remembering
-    importlib.import_module("sqlalchemy.dialects.sqlite")
-    for module in ("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "obstore.store"):
-        with suppress(ImportError):  # extras
-            importlib.import_module(module)
+    What is left for the children costs each of them time and memory, and may be of another version by then.
+    """
+    from . import cache, store
+    from .blobs import directory, reached
+    from .blobs.bucket import blobs
+    from .catalog import queries, remembering, sqlite
+
+    del cache, store, directory, reached, blobs, queries, remembering, sqlite
+    for module in ("sqlite3", "sqlalchemy.dialects.sqlite", "pwd", "platformdirs.unix"):
+        importlib.import_module(module)
+    with suppress(ImportError):  # extras
+        from .catalog import listening, postgres
+
+        del listening, postgres
+        importlib.import_module("sqlalchemy.dialects.postgresql.psycopg")
+    with suppress(ImportError):
+        importlib.import_module("obstore.store")
 
 
 def is_store(location: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,42 @@ def test_a_database_is_no_store_before_it_is_said_where_the_bytes_go(
         create_store(postgres.url("missing"))
     assert create_store(url, str(tmp_path / "blobs")) and not create_store(url)
     connect(url).close()
+
+
+FORKER = """
+import sys
+from artifactfs.cli import mounts
+from artifactfs.config import load
+from artifactfs.connect import connect_mounted, preload
+from artifactfs.errors import UnavailableError
+from artifactfs.mount.fuse.waits import WatchedStore
+from artifactfs.mount.keeping import herald, nursery, worker
+from artifactfs.mount.tree import ROOT, Tree
+from artifactfs.reach import Reach
+from artifactfs.remembered import Remembered
+
+preload()
+before = set(sys.modules)
+reach = Reach(Remembered(None))
+try:
+    store = WatchedStore(connect_mounted(load(), reach), reach)
+    names = [child.name for child in Tree.open(store, "", entity="me", project="demo").listing(ROOT, 0).children]
+except UnavailableError:
+    names = "out of reach"
+print(names, sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_worker_of_a_mount_imports_nothing_that_its_nursery_has_not(root: Path) -> None:
+    create_store(str(root))
+    with sqlite3.connect(root / "catalog.db") as catalog:
+        place = orjson.dumps({"url": "s3://bucket/prefix?endpoint=http://127.0.0.1:9"}).decode()
+        catalog.execute("UPDATE store SET blobs = ?", (place,))
+    secrets = {"AWS_ACCESS_KEY_ID": "access", "AWS_SECRET_ACCESS_KEY": "secret"}
+    for store, said in ((str(root), "[] []"), ("postgresql://u:p@127.0.0.1:9/x", "out of reach []")):
+        environment = {**os.environ, **secrets, "ARTIFACTFS_STORE": store}
+        ran = subprocess.run([sys.executable, "-c", FORKER], env=environment, capture_output=True, text=True)
+        assert ran.stdout == said + "\n", ran.stderr
 
 
 def test_an_empty_directory_becomes_a_store(root: Path) -> None:
