@@ -135,7 +135,7 @@ class Carriage:
             self._session.keep_alive()
             if self._progress is not None:
                 self._progress.advance(len(pieces), sum(len(data) for _, data in pieces))
-        writer = PackWriter(self._fresh_path())
+        writer = PackWriter(self._fresh_path(), write_back=self._area.write_back)
         try:
             for blob in plan.blobs:
                 writer.append(blob, found[blob])
@@ -200,7 +200,7 @@ class Carriage:
             target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 hashed = copy_and_hash(
-                    descriptor, target, location.length, blocks=False, on_bytes=told, write_back=True
+                    descriptor, target, location.length, blocks=False, on_bytes=told, write_back=self._area.write_back
                 )
             finally:
                 os.close(target)

@@ -210,7 +210,7 @@ def _embedded_store(root: str, config: Config, catalog: Catalog, reach: Reach | 
             catalog=catalog,
             blobs=DirectoryBlobs(root) if place is None else _blobs_at(place, reach),
             location=root,
-            staging_root=os.path.join(root, STAGING),
+            staging_root=_staging_root(root, place),
             drafts_root=os.path.join(root, DRAFTS),
             trees_root=os.path.join(config.cache_dir, "trees"),
             cache=None if place is None else _cache_for(place, config),
@@ -249,7 +249,7 @@ def _database_store(config: Config, catalog: Catalog, reach: Reach | None = None
             catalog=catalog,
             blobs=_blobs_at(place, reach),
             location=shown,
-            staging_root=os.path.join(local, STAGING),
+            staging_root=_staging_root(local, place),
             drafts_root=os.path.join(local, DRAFTS),
             trees_root=os.path.join(config.cache_dir, "trees"),
             cache=_cache_for(place, config),
@@ -290,6 +290,14 @@ def _blobs_at(place: Mapping[str, Any], reach: Reach | None) -> Blobs:
     from .blobs.reached import ReachedBlobs
 
     return ReachedBlobs(bucket, reach)
+
+
+def _staging_root(folder: str, place: Mapping[str, Any] | None) -> str:
+    """Where drafts are staged, in a folder of the store's on this machine."""
+    from .staging import Passing
+
+    root = os.path.join(folder, STAGING)
+    return root if place is None or not is_url(place["url"]) else Passing(root)
 
 
 def _cache_for(place: Mapping[str, Any], config: Config) -> Cache | None:

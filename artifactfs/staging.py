@@ -27,6 +27,11 @@ _LOCK_SUFFIX = ".lock"
 _ATTEMPTS = 100
 
 
+class Passing(str):
+    """A place for staging directories from where bytes are sent elsewhere, and not kept: to begin early to write them
+    to the disk would only take that from others."""
+
+
 class StagedFile(NamedTuple):
     """A large blob that lies in a file of the staging directory."""
 
@@ -47,6 +52,8 @@ class Staging:
         self.id = keep if keep is not None else uuid.uuid4().hex
         self.directory = os.path.join(root, self.id)
         self._keeps = keep is not None
+        self.write_back = not isinstance(root, Passing)
+        """Whether the disk should begin early to write what is staged, as it will have to be durable here."""
         self.packs: list[SealedPack] = []
         self.files: dict[bytes, StagedFile] = {}
         self.final = 0
@@ -254,7 +261,7 @@ class Staging:
         except OSError as error:
             raise storage_error(error, self.directory) from None
         try:
-            hashed = copy_and_hash(source, target, size, algorithm, on_bytes=on_bytes, write_back=True)
+            hashed = copy_and_hash(source, target, size, algorithm, on_bytes=on_bytes, write_back=self.write_back)
             check_unchanged(before, source, hashed.size, path)
         except ReadFailed as error:
             _unlink_quietly(target_path)
@@ -280,7 +287,7 @@ class Staging:
         writer = self._writer
         if writer is None or writer.size + len(data) > PACK_LIMIT:
             self.seal()
-            writer = self._writer = PackWriter(self._fresh_path("pack"))
+            writer = self._writer = PackWriter(self._fresh_path("pack"), write_back=self.write_back)
         writer.append(blob, data)
         self._packed.add(blob)
 

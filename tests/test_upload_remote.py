@@ -22,10 +22,11 @@ from farblobs import far_store
 from servers.seaweed import Seaweed
 from servers.tcpproxy import TcpProxy
 
+from artifactfs import copying, publishing, unchanged
 from artifactfs import draft as drafts
-from artifactfs import publishing, unchanged
 from artifactfs import upload as uploads
 from artifactfs.artifact import Artifact
+from artifactfs.blobs import packs
 from artifactfs.blobs.bucket.blobs import BucketBlobs
 from artifactfs.blobs.bucket.service import ObstoreService
 from artifactfs.blobs.packs import SMALL
@@ -316,6 +317,18 @@ def test_a_directory_is_sent_nothing_ahead(tmp_path: Path, store: Store, eager: 
         membership, _ = store.log(draft, **ME)
     draft.close()
     assert contents(store, membership) == AHEAD
+
+
+def test_the_disk_is_not_made_to_write_what_only_passes(
+    tmp_path: Path, team: Store, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    for module in (copying, packs):
+        monkeypatch.setattr(module, "start_writeback", lambda descriptor, offset, length: written.append(length))
+    tree = write(tmp_path / "tree", FILES)
+    assert contents(team, log(team, tree)) == FILES and written == []
+    log(store, tree)
+    assert sum(written) > 8 << 20  # a directory keeps it
 
 
 # -- a log of what is there

@@ -95,8 +95,9 @@ class PackWriter:
     Raises NoSpaceError and others when the file cannot be written; the same call may then be repeated.
     """
 
-    def __init__(self, path: str) -> None:
-        """Make the file `path`, which must not exist."""
+    def __init__(self, path: str, *, write_back: bool = True) -> None:
+        """Make the file `path`, which must not exist. With `write_back` the disk begins early to write it."""
+        self._write_back = write_back
         self._descriptor = -1
         self._path = path
         self._places: dict[bytes, Place] = {}
@@ -144,7 +145,8 @@ class PackWriter:
         counts = _COUNTS.pack(self._end, len(self._places), 0)
         tail = index + counts + _checksum(index, counts) + _FOOTER_MAGIC
         self._write(tail)
-        start_writeback(self._descriptor, self._flushed, self._end + len(tail) - self._flushed)
+        if self._write_back:
+            start_writeback(self._descriptor, self._flushed, self._end + len(tail) - self._flushed)
         self.close()
         return SealedPack(self._path, pack_object(blob_digest(index)), self._end + len(tail), self._places)
 
@@ -161,7 +163,7 @@ class PackWriter:
         self._write(self._buffer)
         self._written += len(self._buffer)
         self._buffer.clear()
-        if self._written - self._flushed >= _WRITEBACK:
+        if self._write_back and self._written - self._flushed >= _WRITEBACK:
             start_writeback(self._descriptor, self._flushed, self._written - self._flushed)
             self._flushed = self._written
 
