@@ -23,7 +23,7 @@ import os
 import stat
 import struct
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any, Final, Literal, NamedTuple
@@ -89,6 +89,19 @@ class Listed(NamedTuple):
     size: int
     executable: bool
     subdirectories: int
+
+
+class Stored(NamedTuple):
+    """Where the bytes of a file lie: its blob, size (bytes, None where unknown), place, block list and reference."""
+
+    blob: bytes | None
+    size: int | None
+    location: Location | None
+    blocks: bytes | None
+    ref: str | None
+
+
+_NOWHERE = Stored(None, None, None, None, None)
 
 
 class TreeIndex:
@@ -221,6 +234,22 @@ class TreeIndex:
             0,
         )
 
+    def stored(self, index: int) -> Stored:
+        """Where the bytes of that node lie; nothing of a directory's do. Raises DamageError."""
+        flags = self._flags_of(index)
+        if flags & _DIRECTORY:
+            return _NOWHERE
+        size = self._sizes[index]
+        number = self._blobs[index]
+        blocks, _, ref = self._rarities(index) if flags & _RARITY else (None, "", "")
+        return Stored(
+            self._digest(number),
+            None if flags & _UNSIZED else size,
+            self._location(number, size) if number else None,
+            blocks,
+            ref if flags & _REFERENCE else None,
+        )
+
     def listed(self, index: int) -> Listed:
         """The node of that number as a listing shows it. Raises DamageError."""
         flags = self._flags_of(index)
@@ -277,10 +306,19 @@ class TreeIndex:
         """The number of the child of that name, or None."""
         wanted = name if isinstance(name, bytes) else name.encode("utf-8", "surrogatepass")
         children = self.children(parent)
-        place = bisect_left(children, wanted, key=self._name)
-        if place < len(children) and self._name(children[place]) == wanted:
-            return children[place]
-        return None
+        low, high = children.start, children.stop
+        # `bisect` with `_name` as its key does the same in twice the time, most of a LOOKUP's.
+        data, ends, names, limit = self._data, self._ends, self._names, self._name_bytes
+        while low < high:
+            middle = (low + high) // 2
+            start, end = ends[middle], ends[middle + 1]
+            if not start <= end <= limit:
+                raise DamageError(f"node {middle} of a tree index has an impossible name")
+            if data[names + start : names + end] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < children.stop and self._name(low) == wanted else None
 
     def find_path(self, path: str) -> int | None:
         """The number of the node at `a/b.txt`, or None; the empty path is the root."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from ..digest import Buffer
@@ -83,6 +84,7 @@ def check_object_name(name: str) -> str:
     return name
 
 
+@lru_cache(1024)
 def is_object_name(name: str) -> bool:
     """Whether `name` may name an object: what lies in a store's directory beside the objects may not."""
     return _OBJECT_NAME.match(name) is not None

@@ -254,8 +254,7 @@ class Tree:
             view = self._view(kind, row)
             if index == 0 and name == _HIDDEN_NAME:
                 return Found(self._hidden(kind + 2, row, 0), FOREVER)
-            child = view.tree.find(view.checked(index), name)
-            return Found(None if child is None else view.attributes(child), FOREVER)
+            return Found(view.child(index, name), FOREVER)
         if kind < Kind.ALIAS:
             level, valid = self._level(self._actual(parent))
             found = level.by_name.get(name)
@@ -300,7 +299,7 @@ class Tree:
         if kind == Kind.VERSION or kind == Kind.LINK:
             view = self._view(kind, row)
             if index:
-                above = view.base | view.tree.parent(view.checked(index))
+                above = view.base | view.holding(index).parent(index)
             elif kind == Kind.VERSION:
                 above = node_id(Kind.COLLECTION, view.version.collection.id)
             else:
@@ -325,12 +324,12 @@ class Tree:
         """The bytes of a file. Raises DamageError, UnavailableError, NotFoundError."""
         kind, row, index = split(self._actual(node))
         if kind == Kind.VERSION or kind == Kind.LINK:
-            found = self._view(kind, row).node(index)
-            if found.ref is not None and found.blob is None:  # another artifact's entry has its bytes in the store
-                raise UnavailableError(f"{found.ref} is a reference; references cannot be read through a mount yet")
-            if found.blob is None or found.size is None:
+            blob, size, location, blocks, ref = self._view(kind, row).holding(index).stored(index)
+            if ref is not None and blob is None:  # another artifact's entry has its bytes in the store
+                raise UnavailableError(f"{ref} is a reference; references cannot be read through a mount yet")
+            if blob is None or size is None:
                 raise MissingBlobError("the manifest names no bytes for it")
-            return self._store.reader.open(found.blob, found.size, found.location, blocks=found.blocks)
+            return self._store.reader.open(blob, size, location, blocks=blocks)
         if kind > Kind.LINK and index:
             return BytesBlob(self._document(kind, row, index))
         raise NotFoundError("not a file")
@@ -489,7 +488,8 @@ class Tree:
 
     def _tree_of(self, version: Version) -> TreeIndex:
         key = version.manifest, version.digest  # the store compares the two
-        return self._trees.get(key) or self._trees.load(key, lambda: self._store.tree_of(version))
+        tree = self._trees.get(key)
+        return tree if tree is not None else self._trees.load(key, lambda: self._store.tree_of(version))
 
     def _share(self, found: Node) -> str:
         """How much of a file is on this machine: "0", "1" for all of it, or a decimal fraction between."""

@@ -30,26 +30,33 @@ class VersionView:
         """Whether those of its directory are known without its tree."""
         return self.version.directories is not None
 
-    def checked(self, index: int) -> int:
-        """The index, if it is that of a node: a caller may have it from anywhere. Raises NotFoundError."""
-        if index >= len(self.tree):
+    def holding(self, index: int) -> TreeIndex:
+        """The tree, if it has that node: a caller may have its number from anywhere. Raises NotFoundError."""
+        tree = self._tree_of(self.version)
+        if index >= len(tree):
             raise NotFoundError(f"{self.version.qualified_name} has no node {index}")
-        return index
+        return tree
 
     def node(self, index: int) -> Node:
-        return self.tree.node(self.checked(index))
+        return self.holding(index).node(index)
+
+    def child(self, index: int, name: bytes) -> Attributes | None:
+        """What stat shows of the child of that name, None where there is none."""
+        tree = self.holding(index)
+        found = tree.find(index, name)
+        return None if found is None else self._attributes(tree.listed(found))
 
     def attributes(self, index: int) -> Attributes:
         version = self.version
         if index == 0 and version.directories is not None:
             return version_attributes(self.base, version.directories, version.created_at)
-        return self._attributes(self.tree.listed(self.checked(index)))
+        return self._attributes(self.holding(index).listed(index))
 
     def children(self, index: int, start: int) -> Iterator[Child]:
         # A listing may have a million of these: they are made without the checks of a call by keywords.
         offset, base, created = start + FIRST_OFFSET, self.base, self.version.created_at
         make: Callable[..., Any] = tuple.__new__
-        for number, name, is_directory, size, executable, below in self.tree.listing(self.checked(index), start):
+        for number, name, is_directory, size, executable, below in self.holding(index).listing(index, start):
             node = base | number
             if is_directory:
                 mode, links = DIRECTORY, 2 + below
