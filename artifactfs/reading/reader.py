@@ -160,6 +160,9 @@ class PackedBlob(OpenBlob):
     def read(self, offset: int, length: int) -> bytes:
         return self._take()[offset : offset + length]
 
+    def lend(self, offset: int, into: memoryview) -> Buffer:
+        return memoryview(self._take())[offset : offset + len(into)]
+
 
 class RemoteBlob(OpenBlob):
     """A large blob that is not a local file: its blocks come when they are read, and are kept in the cache.
