@@ -11,6 +11,16 @@ from collections.abc import Iterator
 _FREE = 200
 
 
+def open_below(place: str | os.PathLike[str]) -> list[str]:
+    """The files at or below a place that this process has open. Whatever else is open may be closed at any time, by a
+    thread that an earlier test left."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return [path for path in found if path.startswith(os.fspath(place))]
+
+
 @contextlib.contextmanager
 def few_descriptors(depth: int) -> Iterator[None]:
     """Fewer descriptors than a tree of `depth` has levels, whatever earlier tests have left open."""
